@@ -1,0 +1,1 @@
+"""An AJP/1.3 server for WSGI applications."""
