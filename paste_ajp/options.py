@@ -1,0 +1,529 @@
+"""How a row of the settings table becomes a key, a flag, a text and an error.
+
+A row is a dataclass field made by :func:`option`. Its converter takes what a
+person wrote (an INI value, a flag, a keyword argument) and gives back what the
+program uses; ``expects`` says in one phrase what it takes, and that phrase is
+the error message, the ``--help`` text and the documentation. A converter also
+takes its own result, so a value may pass through it any number of times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class SettingError(ValueError):
+    """A setting that cannot be used: its ``name``, its ``value``, the ``problem``.
+
+    The value of a secret is kept neither in the text nor in the attribute.
+    """
+
+    def __init__(self, name: str, value: object, problem: str) -> None:
+        secret = _looks_secret(name)
+        super().__init__(
+            f"{name}: {problem}" if secret else f"{name} = {value!r}: {problem}"
+        )
+        self.name = name
+        self.value = None if secret else value
+        self.problem = problem
+
+
+def _looks_secret(name: str) -> bool:
+    """Tell whether the value of a setting so named must not be shown."""
+    folded = fold(name)
+    return folded not in _PUBLIC_DESPITE_NAME and any(
+        word in folded for word in ("secret", "passw", "token")
+    )
+
+
+#: These speak about a secret and hold none.
+_PUBLIC_DESPITE_NAME = frozenset({"secretfile", "secretrequired"})
+
+
+class UnfitError(ValueError):
+    """What a converter raises to add a reason to its ``expects``."""
+
+
+class Converter(Protocol):
+    """Takes a written value, gives back the one to use, or raises ValueError."""
+
+    @property
+    def expects(self) -> str:
+        """What is taken, in one phrase that can follow "expected"."""
+
+    def __call__(self, value: object) -> Any:  # each converter narrows it
+        """Convert ``value``."""
+
+
+# -- The table's rows
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting as the doors and the documentation see it."""
+
+    name: str
+    default: object
+    convert: Converter
+    purpose: str
+    group: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def is_switch(self) -> bool:
+        """True for on-or-off settings, whose flag needs no value."""
+        return isinstance(self.convert, Switch)
+
+    @property
+    def flag(self) -> str:
+        """The command line's spelling."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def default_text(self) -> str:
+        """The default as one would write it; empty for none."""
+        return as_written(self.default)
+
+
+def option(
+    default: object,
+    convert: Converter,
+    purpose: str,
+    *,
+    group: str,
+    flup: str = "",
+    aliases: Iterable[str] = (),
+    secret: bool = False,
+) -> Any:  # as dataclasses.field: the annotation beside it gives the type
+    """Make a dataclass field with all that a :class:`Row` needs.
+
+    ``flup`` and ``aliases`` are names that other servers gave to the same thing
+    in the same unit. A ``secret`` stays out of ``repr``.
+    """
+    names = ((flup,) if flup else ()) + tuple(aliases)
+    return dataclasses.field(
+        default=default,
+        repr=not secret,
+        metadata={
+            "convert": convert,
+            "purpose": purpose,
+            "group": group,
+            "aliases": names,
+        },
+    )
+
+
+def rows_of(table: type) -> tuple[Row, ...]:
+    """Read the rows of a dataclass whose fields :func:`option` made."""
+    return tuple(
+        Row(field.name, field.default, **field.metadata)
+        for field in dataclasses.fields(table)
+    )
+
+
+def fold(name: str) -> str:
+    """Reduce a name to what is compared: no case, no ``_``, ``-`` or blank."""
+    return re.sub(r"[-_\s]", "", name).lower()
+
+
+def match_names(
+    rows: Sequence[Row],
+    given: Mapping[str, object],
+    foreign: Mapping[str, str],
+) -> dict[str, object]:
+    """Bring the names of ``given`` to those of ``rows``.
+
+    ``foreign`` answers names of other servers that mean something else here,
+    by a sentence: in exactly that spelling always, in another one where no row
+    has the name. Raises SettingError for a name that is unknown or that comes
+    twice in two spellings.
+    """
+    known = {fold(name): row for row in rows for name in (row.name, *row.aliases)}
+    foreign_folded = {fold(name): answer for name, answer in foreign.items()}
+    found: dict[str, object] = {}
+    spelled: dict[str, str] = {}
+    for name, value in given.items():
+        if name in foreign:
+            raise SettingError(name, value, foreign[name])
+        folded = fold(name)
+        row = known.get(folded)
+        if row is None:
+            problem = foreign_folded.get(folded)
+            raise SettingError(name, value, problem or _unknown(folded, known))
+        if row.name in found:
+            first = spelled[row.name]
+            raise SettingError(name, value, f"given twice, as {first} and as {name}")
+        found[row.name] = value
+        spelled[row.name] = name
+    return found
+
+
+def _unknown(folded: str, known: Mapping[str, Row]) -> str:
+    near = difflib.get_close_matches(folded, known, n=1)
+    hint = f"; did you mean {known[near[0]].name}?" if near else ""
+    return f"no such setting{hint}"
+
+
+def convert(name: str, converter: Converter, value: object) -> Any:
+    """Convert one value; what does not fit becomes a SettingError by name."""
+    try:
+        return converter(value)
+    except UnfitError as error:
+        reason = f"expected {converter.expects} ({error})"
+    except (ValueError, TypeError):
+        reason = f"expected {converter.expects}"
+    # Raised out here, and from nothing: the first error's text holds the value.
+    raise SettingError(name, value, reason)
+
+
+# -- Converters
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        raise TypeError("bytes")
+    return str(value).strip()
+
+
+@dataclass(frozen=True)
+class Text:
+    """Converts to a str without outer blanks; ``expects`` is for the reader."""
+
+    expects: str
+
+    def __call__(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise TypeError(type(value))
+        return value.strip()
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Converts to an int from ``least`` to ``most``, both included."""
+
+    least: int
+    most: int
+
+    @property
+    def expects(self) -> str:
+        return f"a whole number from {self.least} to {self.most}"
+
+    def __call__(self, value: object) -> int:
+        text = _text(value)
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            raise ValueError(text)
+        number = int(text)
+        if not self.least <= number <= self.most:
+            raise ValueError(number)
+        return number
+
+
+_SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+
+
+@dataclass(frozen=True)
+class Size:
+    """Converts ``65536``, ``64K`` or ``512M`` to a number of bytes."""
+
+    least: int
+    most: int
+
+    @property
+    def expects(self) -> str:
+        span = f"from {self.least} to {self.most}"
+        return f"a number of bytes {span}, K, M and G being allowed"
+
+    def __call__(self, value: object) -> int:
+        match = re.fullmatch(r"([0-9]{1,18}) ?([kmgt]?)(?:i?b)?", _text(value).lower())
+        if not match:
+            raise ValueError(value)
+        number = int(match[1]) * _SIZE_UNITS[match[2]]
+        if not self.least <= number <= self.most:
+            raise ValueError(number)
+        return number
+
+
+_SECONDS_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Converts ``30``, ``0.5``, ``500ms``, ``2m`` or ``1h`` to seconds."""
+
+    most: float = 86400.0
+
+    @property
+    def expects(self) -> str:
+        return f"seconds from 0 to {self.most:.0f}, or a time as 500ms, 2m, 1h"
+
+    def __call__(self, value: object) -> float:
+        match = re.fullmatch(
+            r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?(ms|[smhd]?)", _text(value).lower()
+        )
+        if not match:
+            raise ValueError(value)
+        seconds = float(match[1]) * _SECONDS_UNITS[match[2]]
+        if not (math.isfinite(seconds) and seconds <= self.most):
+            raise ValueError(seconds)
+        return seconds
+
+
+_TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
+_FALSE = frozenset({"false", "no", "off", "n", "f", "0"})
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Converts PasteDeploy's words for true and false to a bool."""
+
+    expects: str = "true or false (yes, no, on, off, 1, 0)"
+
+    def __call__(self, value: object) -> bool:
+        word = _text(value).lower()
+        if word in _TRUE:
+            return True
+        if word in _FALSE:
+            return False
+        raise ValueError(value)
+
+
+class Choice:
+    """Converts to one of a few words, whatever their case."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    @property
+    def expects(self) -> str:
+        return " or ".join(self.words)
+
+    def __call__(self, value: object) -> str:
+        word = _text(value).lower()
+        if word not in self.words:
+            raise ValueError(word)
+        return word
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """Converts ``word`` and an empty value to None, all else by ``convert``.
+
+    Where any text is a value, no word can stand for none: ``word`` is empty.
+    """
+
+    convert: Converter
+    word: str = "none"
+
+    @property
+    def expects(self) -> str:
+        return f"{self.convert.expects}, or {self.word or 'nothing'}"
+
+    def __call__(self, value: object) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, str) and value.strip().lower() in ("", self.word):
+            return None
+        return self.convert(value)
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Converts to a text that is not empty, or None where none is given.
+
+    An empty one is refused: it comes from a variable that nobody set.
+    """
+
+    expects: str = "a printable text"
+
+    def __call__(self, value: object) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise TypeError(type(value))
+        secret = value.strip()
+        if not secret:
+            raise UnfitError("it is empty")
+        if not secret.isprintable():
+            raise UnfitError("it has a control character")
+        return secret
+
+
+@dataclass(frozen=True)
+class PathPrefix:
+    """Converts to a URL path without its last slash; the root becomes ``""``."""
+
+    expects: str = "a URL path that begins with /, percent-decoded, or nothing"
+
+    def __call__(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise TypeError(type(value))
+        path = value.strip().rstrip("/")
+        if path and not path.startswith("/"):
+            raise UnfitError("it does not begin with /")
+        if re.search(r"[\x00-\x1f\x7f?#]", path):
+            raise UnfitError("it has a character that no path has")
+        return path
+
+
+@dataclass(frozen=True)
+class WholeNamePattern:
+    """Converts to a compiled regular expression, to be used by ``fullmatch``."""
+
+    expects: str = "a regular expression for the whole name"
+
+    def __call__(self, value: object) -> re.Pattern[str]:
+        if isinstance(value, re.Pattern):
+            value = value.pattern
+        if not isinstance(value, str):
+            raise TypeError(type(value))
+        try:
+            return re.compile(value.strip())
+        except re.error as error:
+            raise UnfitError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Converts octal digits (``660``, ``0o660``) to permission bits.
+
+    An int is taken as the bits themselves, as ``os.chmod`` takes them.
+    """
+
+    expects: str = "permission bits in octal, as 660"
+
+    def __call__(self, value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            bits = value
+        else:
+            bits = int(re.sub(r"^0o", "", _text(value).lower()), 8)
+        if not 0 <= bits <= 0o777:
+            raise ValueError(bits)
+        return bits
+
+
+# -- Texts
+
+
+def as_written(value: object) -> str:
+    """Write a converted value so that its converter reads it back."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, re.Pattern):
+        return str(value.pattern)
+    if isinstance(value, tuple):
+        return ", ".join(as_written(item) for item in value)
+    return str(value)
+
+
+def add_flags(parser: argparse.ArgumentParser, rows: Iterable[Row]) -> None:
+    """Give ``parser`` a flag for each row, none of which has a default.
+
+    ``vars(parser.parse_args())`` then holds the flags that were given, as text
+    and by the rows' names, and nothing else of theirs.
+    """
+    groups: dict[str, Any] = {}  # argparse keeps the type of a group to itself
+    for row in rows:
+        if row.group not in groups:
+            groups[row.group] = parser.add_argument_group(row.group)
+        text = _flag_help(row).replace("%", "%%")
+        if row.is_switch:
+            groups[row.group].add_argument(
+                row.flag,
+                action=argparse.BooleanOptionalAction,
+                dest=row.name,
+                default=argparse.SUPPRESS,
+                help=text,
+            )
+        else:
+            groups[row.group].add_argument(
+                row.flag,
+                dest=row.name,
+                metavar="VALUE",
+                default=argparse.SUPPRESS,
+                help=text,
+            )
+
+
+def _flag_help(row: Row) -> str:
+    if row.is_switch:
+        return f"{row.purpose} Default: {row.default_text}."
+    default = f"; default: {row.default_text}" if row.default_text else ""
+    return f"{row.purpose} Takes {row.convert.expects}{default}."
+
+
+def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Put the rows under their groups, both in the table's order."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    return groups
+
+
+def as_text(rows: Iterable[Row]) -> str:
+    """Render the table for a terminal."""
+    lines: list[str] = []
+    for group, members in grouped(rows).items():
+        lines += [group, "-" * len(group), ""]
+        for row in members:
+            lines.append(f"{row.name} = {row.default_text}".rstrip())
+            lines += _wrapped(row.purpose, "    ")
+            lines += _wrapped(f"Takes {row.convert.expects}.", "    ")
+            if row.aliases:
+                lines += _wrapped(f"Also called {', '.join(row.aliases)}.", "    ")
+            lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def as_ini(rows: Iterable[Row], section: str, first: Sequence[str] = ()) -> str:
+    """Render the table as an INI section: each setting commented, at its default.
+
+    ``first`` are lines to stand at the top of the section.
+    """
+    lines = [f"[{section}]", *first, ""]
+    for group, members in grouped(rows).items():
+        lines += [f"## {group}", ""]
+        for row in members:
+            lines += _wrapped(row.purpose, "# ")
+            lines += _wrapped(f"Takes {row.convert.expects}.", "# ")
+            lines += [f"#{row.name} = {row.default_text}".rstrip(), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def as_markdown(rows: Iterable[Row]) -> str:
+    """Render the table as the sections of a Markdown page."""
+    lines: list[str] = []
+    for group, members in grouped(rows).items():
+        lines += [f"## {group}", ""]
+        for row in members:
+            default = f"`{row.default_text}`" if row.default_text else "none"
+            lines += [f"### {row.name}", "", *_wrapped(row.purpose), ""]
+            lines += _wrapped(f"- Takes {row.convert.expects}.", "", "  ")
+            lines += [f"- Default: {default}", f"- On the command line: `{row.flag}`"]
+            if row.aliases:
+                names = ", ".join(f"`{name}`" for name in row.aliases)
+                lines += [f"- Also called {names}"]
+            lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _wrapped(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width=80,
+        initial_indent=indent,
+        subsequent_indent=indent if hanging is None else hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
