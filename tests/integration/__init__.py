@@ -1,0 +1,1 @@
+"""Tests behind the real front ends, each started here on a loopback port."""
