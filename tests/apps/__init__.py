@@ -1,0 +1,1 @@
+"""WSGI applications for the tests, checked by webtest.lint at every call."""
