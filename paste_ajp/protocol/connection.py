@@ -1,0 +1,653 @@
+"""One connection without its socket: bytes in, messages out, and the reverse.
+
+A payload does not say whether it is a message or a request body chunk. Only the
+count of body chunks that the front end owes tells them apart, and it is kept here:
+
+* A Forward Request with a Content-Length above 0 owes one, unasked.
+* Each Get Body Chunk owes one more. We ask for one at a time, never beyond the
+  Content-Length (lighttpd would not answer), never after the end of the body.
+* What is owed when the response ends is dropped as it comes in, whatever its bytes
+  look like: a chunk that begins with 02 would read as a Forward Request. Forged
+  requests came in that way at other containers (CVE-2011-3190).
+* lighttpd sends an empty chunk after each request without body, nginx one after a
+  chunked upload, unasked. A few are passed over; anything else unasked is an error.
+
+When the peer breaks the protocol, `receive` raises, and `failure` keeps the error.
+Messages that came in before the fault are returned first; the error is then raised
+by the next call of `receive`, and `may_reuse` is False already. After a DecodeError
+over a Forward Request a complete answer can still be sent, ending in
+``EndResponse(False)``. After a FramingError close at once, or, where an exchange was
+going on and headers are not out yet, after a complete error response.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, Literal
+
+from paste_ajp.protocol import states, to_container, to_front_end
+from paste_ajp.protocol.codes import (
+    DEFAULT_PACKET_SIZE,
+    LARGEST_PACKET_SIZE,
+    MAGIC_TO_CONTAINER,
+    MAGIC_TO_FRONT_END,
+    PACKET_HEADER,
+    REQUEST_CHUNK_OVERHEAD,
+    ToContainer,
+)
+from paste_ajp.protocol.errors import (
+    BodyTruncated,
+    DecodeError,
+    FramingError,
+    LocalProtocolError,
+)
+from paste_ajp.protocol.messages import (
+    BodyChunk,
+    CPing,
+    CPong,
+    EndResponse,
+    ForwardRequest,
+    GetBodyChunk,
+    Message,
+    Ping,
+    SendBodyChunk,
+    SendHeaders,
+    Shutdown,
+)
+from paste_ajp.protocol.packets import PacketReader
+from paste_ajp.protocol.states import State
+from paste_ajp.protocol.to_container import decode_forward_request
+
+#: Empty chunks that nobody asked for, passed over between two requests.
+MAX_STRAY_CHUNKS: Final = 4
+
+#: How request body chunks are read: with their inner length, without (lighttpd),
+#: or as the first chunk of a request that fits lighttpd's fingerprint suggests.
+BodyFraming = Literal["auto", "standard", "raw"]
+
+# Global names for the hot path: an Enum's members are slow to look up.
+_IDLE: Final = State.IDLE
+_REQUEST: Final = State.REQUEST
+_RESPONSE: Final = State.RESPONSE
+_CLOSING: Final = State.CLOSING
+
+
+class Role(Enum):
+    """Which end of the connection we are."""
+
+    CONTAINER = "container"
+    FRONT_END = "front end"
+
+
+class Connection:
+    """The state of one AJP connection, from one end.
+
+    ``packet_size`` bounds what we send, ``receive_limit`` what we take, both with
+    the packet's header. ``max_headers`` and ``body_framing`` are for the container.
+    One thread at a time.
+    """
+
+    __slots__ = (
+        "_asked_again",
+        "_content_length",
+        "_framing",
+        "_framing_unsized",
+        "_is_container",
+        "_is_raw",
+        "_max_headers",
+        "_moves",
+        "_overlong",
+        "_packet_size",
+        "_reader",
+        "_receive_limit",
+        "_request",
+        "_strays",
+        "_transferred",
+        "body_complete",
+        "failure",
+        "may_reuse",
+        "owed",
+        "role",
+        "state",
+    )
+
+    def __init__(
+        self,
+        role: Role,
+        *,
+        packet_size: int = DEFAULT_PACKET_SIZE,
+        receive_limit: int = LARGEST_PACKET_SIZE,
+        max_headers: int = to_container.MAX_HEADERS,
+        body_framing: BodyFraming = "auto",
+    ) -> None:
+        self.role = role
+        self._is_container = role is Role.CONTAINER
+        self._moves = states.CONTAINER if self._is_container else states.FRONT_END
+        self._packet_size = packet_size
+        self._receive_limit = receive_limit
+        self._max_headers = max_headers
+        # Raw, standard, or (None) to be decided; lighttpd always declares a length.
+        self._framing = None if body_framing == "auto" else body_framing == "raw"
+        self._framing_unsized = bool(self._framing)
+        self._reader = PacketReader(
+            MAGIC_TO_CONTAINER if self._is_container else MAGIC_TO_FRONT_END
+        )
+        # These are plain attributes, to be read only: properties cost too much.
+        #: Where the connection stands.
+        self.state = State.IDLE
+        #: Body chunks that the front end has to send, unasked or asked for.
+        self.owed = 0
+        #: Nothing more of the request body will come, or may be asked for.
+        self.body_complete = True
+        #: Whether EndResponse(True) may end this exchange.
+        self.may_reuse = True
+        #: What the peer did wrong, once it has.
+        self.failure: DecodeError | None = None
+        self._overlong: DecodeError | None = None
+        self._request: ForwardRequest | None = None
+        self._content_length: int | None = None
+        self._transferred = 0
+        self._is_raw: bool | None = None
+        self._strays = 0
+        self._asked_again = False
+
+    # -- looking at it ----------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it stands between exchanges, with no part of a packet read.
+
+        Chunks owed from the last exchange may still have to come.
+        """
+        return self.state is _IDLE and self._reader.is_empty
+
+    @property
+    def has_buffered(self) -> bool:
+        """Whether a part of a packet is here, or of one to be dropped."""
+        return not self._reader.is_empty
+
+    @property
+    def body_left(self) -> int | None:
+        """How many bytes of the request body have yet to come; None if unknown."""
+        if self._content_length is None:
+            return 0 if self.body_complete else None
+        return self._content_length - self._transferred
+
+    # -- bytes in ---------------------------------------------------------------
+
+    def receive(self, data: bytes) -> list[Message]:
+        """Take in bytes from the peer, return the messages that they complete.
+
+        Body chunks owed from an exchange that is over are dropped here. Raises
+        DecodeError (with its kinds FramingError and BodyTruncated) once no message
+        before the fault is left to return; see the module's text for what to do.
+        """
+        if self.state is _IDLE and self._is_container and self._reader.is_empty:
+            # The hot path: one whole Forward Request, decoded where it lies.
+            length = len(data) - 4
+            if (
+                length > 0
+                and data[4] == 2
+                and not self.owed
+                and data[0] == 0x12
+                and data[1] == 0x34
+                and data[2] << 8 | data[3] == length
+                and length + 4 <= self._receive_limit
+            ):
+                try:
+                    request = decode_forward_request(data, self._max_headers, 4)
+                except DecodeError as error:
+                    self._fail_request(error, data[4:])
+                    raise
+                self._open_exchange(request)
+                return [request]
+        if self.failure is not None and self.state is not _CLOSING:
+            raise self.failure
+        messages: list[Message] = []
+        self._reader.feed(data)
+        try:
+            if self._is_container:
+                self._read_as_container(messages)
+            else:
+                self._read_as_front_end(messages)
+        except DecodeError as error:
+            if self.failure is None:
+                self._fail(error)
+            if not messages:
+                raise
+        return messages
+
+    def receive_eof(self) -> None:
+        """Take in that the peer has closed.
+
+        Between exchanges that is normal. Raises BodyTruncated where the request body
+        was still coming, another FramingError inside a packet or an exchange.
+        """
+        if self.state is _CLOSING:
+            return
+        if self.failure is not None:
+            raise self.failure
+        if self.state is _IDLE and (
+            self._reader.is_skipping or not self._reader.missing[0]
+        ):
+            # A chunk that is dropped anyway need not be whole, nor come at all.
+            self.state = _CLOSING
+            return
+        error = self._describe_eof()
+        self._fail(error)
+        raise error
+
+    def _describe_eof(self) -> DecodeError:
+        here, due = self._reader.missing
+        in_exchange = self.state is _REQUEST or self.state is _RESPONSE
+        if in_exchange and self._is_container and (self.owed or self.body_left):
+            return BodyTruncated(
+                "body chunk", here, f"{self._progress()}; the connection was closed"
+            )
+        if here:
+            return FramingError(
+                "packet", here, f"{due} bytes due, the connection was closed"
+            )
+        return FramingError(
+            "exchange", 0, f"the connection was closed in state {self.state.value}"
+        )
+
+    def _progress(self) -> str:
+        if self._content_length is None:
+            return f"{self._transferred} bytes of the body came, its end did not"
+        return f"{self._transferred} of {self._content_length} bytes of the body came"
+
+    def _fail(self, error: DecodeError) -> None:
+        self.failure = error
+        self.may_reuse = False
+        if self.state is _IDLE or not self._is_container:
+            self.state = _CLOSING
+
+    def _fail_request(self, error: DecodeError, payload: bytes) -> None:
+        """Leave room for an answer to a Forward Request that was refused."""
+        self.state = _REQUEST
+        self.owed = 1 if to_container.find_content_length(payload) else 0
+        self.body_complete = True
+        self._fail(error)
+
+    def _refuse(self, found: str) -> FramingError:
+        return FramingError("type", 0, f"{found} in state {self.state.value}")
+
+    # -- the container reads ----------------------------------------------------
+
+    def _open_exchange(self, request: ForwardRequest) -> None:
+        length = request.content_length
+        self.state = _REQUEST
+        self._request = request
+        self._content_length = length
+        self._transferred = 0
+        self._strays = 0
+        self._asked_again = False
+        self.may_reuse = True
+        if length is None:
+            self.body_complete = False
+            self._is_raw = self._framing_unsized
+        elif length:
+            self.body_complete = False
+            self._is_raw = self._framing
+            self.owed = 1
+        else:
+            self.body_complete = True
+
+    def _read_as_container(self, messages: list[Message]) -> None:
+        reader = self._reader
+        while True:
+            if self.state is _CLOSING:
+                reader.clear()
+                return
+            if self._overlong is not None:
+                if reader.is_skipping:
+                    return
+                self.state = _REQUEST
+                raise self._overlong
+            length = reader.payload_length()
+            if length is None:
+                return
+            if self.state is _IDLE:
+                if self.owed:
+                    self.owed -= 1
+                    reader.skip(length)
+                elif not self._read_idle(length, messages):
+                    return
+            elif not self._read_body_chunk(length, messages):
+                return
+
+    def _read_idle(self, length: int, messages: list[Message]) -> bool:
+        """Read a packet while nothing is owed; False when it is not whole yet."""
+        reader = self._reader
+        if not length:
+            reader.skip(0)
+            self._count_stray()
+            return True
+        head = reader.peek(1)
+        if head is None:
+            return False
+        code = head[0]
+        if code == ToContainer.FORWARD_REQUEST:
+            if length + PACKET_HEADER > self._receive_limit:
+                # The boundary is sure, so this can be answered when it is through.
+                reader.skip(length)
+                self._overlong = DecodeError(
+                    "packet",
+                    0,
+                    f"a Forward Request of {length + PACKET_HEADER} bytes,"
+                    f" at most {self._receive_limit} are taken",
+                )
+                return True
+            payload = reader.take(length)
+            if payload is None:
+                return False
+            try:
+                request = decode_forward_request(payload, self._max_headers)
+            except DecodeError as error:
+                self._fail_request(error, payload)
+                raise
+            self._open_exchange(request)
+            messages.append(request)
+            return True
+        if code == ToContainer.CPING and length == 1:
+            reader.skip(length)
+            messages.append(CPing())
+            return True
+        if code == 0 and length == 2:
+            payload = reader.take(length)
+            if payload is None:
+                return False
+            if not payload[1]:
+                self._count_stray()
+                return True
+        raise self._refuse(f"unexpected packet of type {code}, {length} bytes")
+
+    def _count_stray(self) -> None:
+        self._strays += 1
+        if self._strays > MAX_STRAY_CHUNKS:
+            raise self._refuse(
+                f"{self._strays} empty body chunks that nobody asked for"
+            )
+
+    def _read_body_chunk(self, length: int, messages: list[Message]) -> bool:
+        """Read a body chunk during an exchange; False when it is not whole yet."""
+        if not self.owed:
+            if not self._asked_again:
+                return self._read_stray(length)
+            # One of the two answers to a chunk asked for again; data come in order.
+            self._asked_again = False
+            self.owed = 1
+        if length + PACKET_HEADER > self._receive_limit:
+            raise FramingError(
+                "body chunk",
+                0,
+                f"a packet of {length + PACKET_HEADER} bytes,"
+                f" at most {self._receive_limit} are taken",
+            )
+        data = self._take_body_chunk(length)
+        if data is None:
+            return False
+        self.owed -= 1
+        self._transferred += len(data)
+        declared = self._content_length
+        if declared is not None:
+            if self._transferred > declared:
+                raise FramingError(
+                    "body chunk",
+                    0,
+                    f"{self._transferred} bytes of a body of {declared}",
+                )
+            if not data and self._transferred < declared:
+                raise BodyTruncated("body chunk", 0, self._progress())
+            if self._transferred == declared:
+                self.body_complete = True
+            if data:
+                messages.append(BodyChunk(data))
+        elif not self.body_complete:
+            self.body_complete = not data
+            messages.append(BodyChunk(data))
+        elif data:
+            raise FramingError("body chunk", 0, f"{len(data)} bytes after the end")
+        return True
+
+    def _read_stray(self, length: int) -> bool:
+        """Pass over an empty chunk that nobody asked for; refuse any other."""
+        if length in (0, 2):
+            payload = self._reader.take(length)
+            if payload is None:
+                return False
+            if not any(payload):
+                self._count_stray()
+                return True
+        raise self._refuse(f"unexpected packet of {length} bytes, none is owed")
+
+    def _take_body_chunk(self, length: int) -> bytes | None:
+        """Return the data of the front packet, None while it is not whole."""
+        reader = self._reader
+        request = self._request
+        if self._is_raw is None and not (request and request.looks_like_lighttpd):
+            self._is_raw = False
+        if self._is_raw is False and length >= 2:
+            # Nearly all chunks: one copy, of the data alone.
+            head = reader.peek(2)
+            if head is None:
+                return None
+            if head[0] << 8 | head[1] == length - 2:
+                return reader.take(length, 2)
+        payload = reader.take(length)
+        if payload is None:
+            return None
+        if self._is_raw is None:
+            self._is_raw = to_container.is_raw_chunk(payload, self._content_length or 0)
+        return to_container.decode_body_chunk(payload, self._is_raw)
+
+    # -- the front end reads ----------------------------------------------------
+
+    def _read_as_front_end(self, messages: list[Message]) -> None:
+        reader = self._reader
+        while True:
+            if self.state is _CLOSING:
+                reader.clear()
+                return
+            length = reader.payload_length()
+            if length is None:
+                return
+            if length + PACKET_HEADER > self._receive_limit:
+                raise FramingError(
+                    "packet",
+                    0,
+                    f"{length + PACKET_HEADER} bytes, at most {self._receive_limit}"
+                    " are taken",
+                )
+            payload = reader.take(length)
+            if payload is None:
+                return
+            message = to_front_end.decode_from_container(payload)
+            state = self._moves.get((self.state, type(message)))
+            if state is None:
+                raise self._refuse(f"unexpected {type(message).__name__}")
+            if isinstance(message, GetBodyChunk):
+                self.owed += 1
+            elif isinstance(message, EndResponse) and not message.reuse:
+                self.may_reuse = False
+                state = _CLOSING
+            self.state = state
+            messages.append(message)
+
+    # -- messages out -----------------------------------------------------------
+
+    def send(self, message: Message) -> bytes:
+        """Return the bytes of a message that is due, and move on.
+
+        Raises LocalProtocolError, with nothing changed, for a message that the
+        state forbids or that its packet cannot hold.
+        """
+        if self._is_container:
+            return self._send_to_front_end(message)
+        return self._send_to_container(message)
+
+    def _send_to_front_end(self, message: Message) -> bytes:
+        data: bytes
+        if isinstance(message, SendHeaders):
+            self._check(SendHeaders)
+            data = to_front_end.encode_send_headers(
+                message.status, message.reason, message.headers, self._packet_size
+            )
+            self.sent_headers()
+        elif isinstance(message, SendBodyChunk):
+            self.sent_body()
+            data = to_front_end.encode_body(message.data, self._packet_size)
+            data = data or to_front_end.FLUSH
+        elif isinstance(message, EndResponse):
+            self.sent_end(message.reuse)
+            data = to_front_end.encode_end_response(message.reuse)
+        elif isinstance(message, GetBodyChunk):
+            data = to_front_end.encode_get_body_chunk(message.length)
+            self.asked_body()
+        elif isinstance(message, CPong):
+            self._check(CPong)
+            data = to_front_end.CPONG
+        else:
+            raise LocalProtocolError(
+                f"{type(message).__name__} is not for a container to send"
+            )
+        return data
+
+    def _send_to_container(self, message: Message) -> bytes:
+        if isinstance(message, ForwardRequest):
+            self._check(ForwardRequest)
+            if self.owed:
+                raise LocalProtocolError(
+                    f"{self.owed} body chunks of the last request are owed"
+                )
+            data = to_container.encode_forward_request(message, self._packet_size)
+            self._open_exchange(message)
+        elif isinstance(message, BodyChunk):
+            data = self._send_body_chunk(message.data)
+        elif isinstance(message, CPing):
+            self.state = self._check(CPing)
+            data = to_container.CPING
+        elif isinstance(message, (Ping, Shutdown)):
+            self.state = self._check(type(message))
+            data = (
+                to_container.PING
+                if isinstance(message, Ping)
+                else to_container.SHUTDOWN
+            )
+        else:
+            raise LocalProtocolError(
+                f"{type(message).__name__} is not for a front end to send"
+            )
+        return data
+
+    def _send_body_chunk(self, data: bytes) -> bytes:
+        self._check(BodyChunk)
+        if not self.owed:
+            raise LocalProtocolError("BodyChunk: the container is owed none")
+        declared = self._content_length
+        transferred = self._transferred + len(data)
+        if declared is not None and transferred > declared:
+            raise LocalProtocolError(
+                f"BodyChunk: {transferred} bytes of a body of {declared}"
+            )
+        if self.body_complete and data:
+            raise LocalProtocolError("BodyChunk: the end of the body was sent")
+        packet = to_container.encode_body_chunk(data, self._packet_size)
+        self.owed -= 1
+        self._transferred = transferred
+        if not data or transferred == declared:
+            self.body_complete = True
+        return packet
+
+    def _check(self, kind: type) -> State:
+        """Return where sending a message leads; LocalProtocolError if nowhere."""
+        state = self._moves.get((self.state, kind))
+        if state is None:
+            raise LocalProtocolError(
+                f"{kind.__name__} must not be sent in state {self.state.value}"
+            )
+        return state
+
+    # -- what the container sent by itself --------------------------------------
+    #
+    # The hot path encodes with the functions of to_front_end and tells us here,
+    # right before it sends. A whole response costs one call, sent_response.
+
+    def sent_headers(self) -> None:
+        """Send Headers goes out."""
+        if self.state is not _REQUEST:
+            self._check(SendHeaders)
+        self.state = _RESPONSE
+
+    def sent_body(self) -> None:
+        """Send Body Chunks go out, any number."""
+        if self.state is not _RESPONSE:
+            self._check(SendBodyChunk)
+
+    def sent_end(self, reuse: bool) -> None:
+        """End Response goes out: the exchange is over.
+
+        What the front end owes is dropped from now on (with ``reuse``, before the
+        next message; without, together with all that comes).
+        """
+        if self.state is not _RESPONSE:
+            self._check(EndResponse)
+        if not reuse:
+            self.state = _CLOSING
+        elif self.may_reuse:
+            self.state = _IDLE
+        else:
+            raise LocalProtocolError("EndResponse(True) after the connection failed")
+        self.body_complete = True
+        self._request = None
+
+    def sent_response(self, reuse: bool) -> None:
+        """Send Headers, the body and End Response go out together."""
+        self.sent_headers()
+        self.sent_end(reuse)
+
+    def asked_body(self) -> None:
+        """Get Body Chunk goes out.
+
+        Raises ``failure`` where there is one: no more of this body will come. Raises
+        LocalProtocolError while a chunk is owed, and when the body is complete.
+        """
+        self._check(GetBodyChunk)
+        if self.failure is not None:
+            raise self.failure
+        if self.owed:
+            raise LocalProtocolError("GetBodyChunk: a body chunk is owed already")
+        if self.body_complete:
+            raise LocalProtocolError("GetBodyChunk: the body is complete")
+        self.owed = 1
+
+    def ask_body(self) -> bytes:
+        """Return a Get Body Chunk for as much as one packet brings, or is left.
+
+        Raises what asked_body raises.
+        """
+        self.asked_body()
+        return to_front_end.encode_get_body_chunk(self._body_request())
+
+    def _body_request(self) -> int:
+        most = min(self._packet_size, self._receive_limit) - REQUEST_CHUNK_OVERHEAD
+        left = self.body_left
+        return most if left is None or left > most else left
+
+    def ask_body_again(self) -> bytes:
+        """Return a Get Body Chunk for a first chunk that does not come.
+
+        lighttpd with ``server.stream-request-body = 1`` never sends it unasked. A
+        front end that was only slow answers twice, so the count is uncertain by one
+        from here on, and the exchange has to end with ``EndResponse(False)``.
+        Once per request, and only while its first chunk is owed.
+        """
+        self._check(GetBodyChunk)
+        if self.failure is not None:
+            raise self.failure
+        if not self.owed or self._transferred or not self.may_reuse:
+            raise LocalProtocolError("GetBodyChunk: no first chunk to ask for again")
+        self.may_reuse = False
+        self._asked_again = True
+        return to_front_end.encode_get_body_chunk(self._body_request())
