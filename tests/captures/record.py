@@ -446,10 +446,10 @@ def expectation(front_end: str, scene: Scene) -> dict[str, Any]:
     headers |= {name.lower(): value for name, value in scene.headers.items()}
     if front_end == "lighttpd":
         path = unquote(path, "latin-1")
-        # it blanks an Expect that it has answered, and sends empty values as null
-        blank = {"expect"} | {name for name, value in headers.items() if not value}
-        headers |= dict.fromkeys(blank & headers.keys(), "")
-        question = query
+        # it leaves empty headers out, and blanks an Expect that it has answered
+        headers = {name: value for name, value in headers.items() if value}
+        if "expect" in headers:
+            headers["expect"] = ""
     body = scene.body or b""
     if not isinstance(body, bytes):
         body = b"".join(body)
