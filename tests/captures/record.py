@@ -450,6 +450,7 @@ def expectation(front_end: str, scene: Scene) -> dict[str, Any]:
         headers = {name: value for name, value in headers.items() if value}
         if "expect" in headers:
             headers["expect"] = ""
+        question = query  # an empty one is not sent
     body = scene.body or b""
     if not isinstance(body, bytes):
         body = b"".join(body)
