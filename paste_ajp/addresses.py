@@ -202,6 +202,11 @@ class AllowedServers:
         )
         return ", ".join((*networks, *self.names))
 
+    @classmethod
+    def of_addresses(cls, addresses: Iterable[str]) -> AllowedServers:
+        """Make one of plain IP addresses, as a name server gives them."""
+        return cls(tuple(ipaddress.ip_network(address) for address in addresses))
+
     def matches(self, peer: str) -> bool:
         """Tell whether the IP address ``peer`` is in one of the networks.
 

@@ -27,7 +27,7 @@ class SettingError(ValueError):
     """
 
     def __init__(self, name: str, value: object, problem: str) -> None:
-        secret = _looks_secret(name)
+        secret = is_secret_name(name)
         super().__init__(
             f"{name}: {problem}" if secret else f"{name} = {value!r}: {problem}"
         )
@@ -36,7 +36,7 @@ class SettingError(ValueError):
         self.problem = problem
 
 
-def _looks_secret(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
     """Tell whether the value of a setting so named must not be shown."""
     folded = fold(name)
     return folded not in _PUBLIC_DESPITE_NAME and any(
