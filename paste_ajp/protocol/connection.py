@@ -169,8 +169,10 @@ class Connection:
     @property
     def body_left(self) -> int | None:
         """How many bytes of the request body have yet to come; None if unknown."""
+        if self.body_complete:
+            return 0
         if self._content_length is None:
-            return 0 if self.body_complete else None
+            return None
         return self._content_length - self._transferred
 
     # -- bytes in ---------------------------------------------------------------

@@ -233,6 +233,12 @@ def _decode_quickly(data: bytes, max_headers: int, start: int) -> ForwardRequest
                 request_attributes.append((name, value))
             elif code == 0xFF:
                 break
+            elif code == 11:
+                # Before a digit it may be the length of Undertow's string.
+                if "ssl_key_size" in attributes or 0x30 <= data[pos + 2] <= 0x39:
+                    return None
+                attributes["ssl_key_size"] = data[pos] << 8 | data[pos + 1]
+                pos += 2
             else:
                 name = _STRING_ATTRIBUTES[code]
                 begin = pos + 2

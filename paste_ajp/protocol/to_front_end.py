@@ -146,8 +146,9 @@ def is_coded(header: bytes) -> bool:
 
 def _encode_opening(status: int, reason: str) -> bytes:
     """Encode type, status and reason, and remember them."""
-    if not 100 <= status <= 999:
-        raise LocalProtocolError(f"status = {status}: expected 100 to 999")
+    if not 200 <= status <= 999:
+        # An interim response makes httpd and mod_jk fail the exchange.
+        raise LocalProtocolError(f"status = {status}: expected 200 to 999")
     _refuse_value("reason", reason)
     opening = b"\x04" + status.to_bytes(2, "big") + _wire_text(reason).encode("latin-1")
     if len(reason) <= CACHE_LENGTH:
@@ -227,7 +228,7 @@ def encode_send_headers(
     return assemble_send_headers(status, reason, fields, packet_size, clock)
 
 
-def _chunk_head(length: int) -> bytes:
+def encode_chunk_head(length: int) -> bytes:
     """Return what stands before ``length`` bytes in a Send Body Chunk."""
     return b"AB%b\x03%b" % ((length + 4).to_bytes(2, "big"), length.to_bytes(2, "big"))
 
@@ -245,7 +246,7 @@ def encode_body(
     if length <= size:
         if not length:
             return b""
-        return b"".join((_chunk_head(length), data, b"\x00"))
+        return b"".join((encode_chunk_head(length), data, b"\x00"))
     return b"".join(body_buffers(data, packet_size))
 
 
@@ -265,14 +266,14 @@ def body_buffers(
     whole, rest = divmod(length, size)
     # All full packets open with the same seven bytes, and the NUL that ends one
     # stands right before the next: one shared object for both.
-    head = _chunk_head(size)
+    head = encode_chunk_head(size)
     between = b"\x00" + head
     buffers: list[bytes | memoryview] = [between] * (2 * whole)
     buffers[1::2] = [view[pos : pos + size] for pos in range(0, whole * size, size)]
     if whole:
         buffers[0] = head
     if rest:
-        head = _chunk_head(rest)
+        head = encode_chunk_head(rest)
         buffers.append(b"\x00" + head if whole else head)
         buffers.append(view[whole * size :])
     buffers.append(b"\x00")
@@ -314,7 +315,7 @@ def decode_send_headers(payload: bytes) -> SendHeaders:
     Coded names come out as in codes.RESPONSE_HEADERS, others as they were sent.
     """
     status, pos = decode_integer(payload, 1, "status")
-    reason, pos = decode_string(payload, pos, "reason")
+    reason, pos = _decode_text(payload, pos, "reason")
     count, pos = decode_integer(payload, pos, "num_headers")
     headers = []
     for number in range(1, count + 1):
@@ -326,14 +327,27 @@ def decode_send_headers(payload: bytes) -> SendHeaders:
                 raise DecodeError(field, pos, f"0x{code:04X} is no header code")
             name = known
         else:
-            raw, after = decode_string(payload, pos, field)
-            name = (raw or b"").decode("latin-1")
+            name, after = _decode_text(payload, pos, field)
             if not _TOKEN.fullmatch(name):
                 raise DecodeError(field, pos, f"{name[:40]!r} is not a token")
-        value, pos = decode_string(payload, after, f"header {name}")
-        headers.append((name, (value or b"").decode("latin-1")))
+        value, pos = _decode_text(payload, after, f"header {name}")
+        headers.append((name, value))
     _expect_end(payload, pos)
-    return SendHeaders(status, (reason or b"").decode("latin-1"), headers)
+    return SendHeaders(status, reason, headers)
+
+
+def _decode_text(payload: bytes, pos: int, field: str) -> tuple[str, int]:
+    """Read a string without control characters; the null string is ``""``."""
+    value, after = decode_string(payload, pos, field)
+    text = (value or b"").decode("latin-1")
+    found = _CONTROL.search(text)
+    if found:
+        raise DecodeError(
+            field,
+            pos,
+            f"holds the control character 0x{ord(found[0]):02X} at {found.start()}",
+        )
+    return text, after
 
 
 def decode_send_body_chunk(payload: bytes) -> SendBodyChunk:
