@@ -1,0 +1,503 @@
+"""One accepted socket with its Connection: an Exchange for the WSGI layer.
+
+A channel has one owner at a time: the poller while it is idle, one worker while it
+is assigned. So it has no lock. Its socket blocks, with the kernel's own timeouts
+(SO_RCVTIMEO, SO_SNDTIMEO); what may not block says MSG_DONTWAIT.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from paste_ajp.logs import protocol_log, server_log
+from paste_ajp.protocol import (
+    BodyChunk,
+    Connection,
+    CPing,
+    DecodeError,
+    ForwardRequest,
+    FramingError,
+    Role,
+)
+from paste_ajp.protocol import BodyTruncated as ShortBody
+from paste_ajp.protocol.to_front_end import (
+    CPONG,
+    END_CLOSE,
+    END_REUSE,
+)
+from paste_ajp.wsgi.exchange import (
+    BodyTimeout,
+    BodyTooLarge,
+    BodyTruncated,
+    FrontEndGone,
+)
+from paste_ajp.wsgi.response import error_packets
+
+if TYPE_CHECKING:
+    from paste_ajp.engine.threaded import ThreadedServer
+
+#: What one recv() takes when a request is expected, and when a body is.
+REQUEST_BYTES = 8192
+BODY_BYTES = 65536
+
+#: Bytes and seconds for which a closing connection is listened to. Source: AJP notes
+#: 8.4: closing with unread bytes sends a reset, which may overtake the answer.
+LINGER_BYTES = 65536
+LINGER_SECONDS = 2.0
+
+#: Seconds to wait for lighttpd's first body chunk before it is asked for: with
+#: server.stream-request-body = 1 it is never sent unasked. Source: AJP notes 6.2.
+FIRST_CHUNK_SECONDS = 3.0
+
+DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+
+
+class Phase(enum.Enum):
+    """Whose the channel is, and what for."""
+
+    IDLE = "idle"
+    ASSIGNED = "assigned"
+    LINGERING = "lingering"
+    CLOSED = "closed"
+
+
+class Channel:
+    """One accepted connection. Public methods are called by the owner only."""
+
+    __slots__ = (
+        "_answer_claim",
+        "_body_bytes",
+        "_chunks",
+        "_connection",
+        "_ended",
+        "_is_partial",
+        "_lingered",
+        "_may_reuse",
+        "_server",
+        "_sock",
+        "deadline",
+        "fd",
+        "peer",
+        "phase",
+        "queued_at",
+        "request",
+        "timer_at",
+    )
+
+    request: ForwardRequest
+
+    def __init__(self, sock: socket.socket, peer: str, server: ThreadedServer) -> None:
+        settings = server.settings
+        self._sock = sock
+        self._server = server
+        self.fd = sock.fileno()
+        self.peer = peer
+        self.phase = Phase.IDLE
+        self.deadline = 0.0  # monotonic seconds; 0 for none
+        self.timer_at = 0.0  # when the server will look at the deadline
+        self.queued_at = 0.0
+        self._connection = Connection(
+            Role.CONTAINER,
+            packet_size=settings.packet_size,
+            receive_limit=settings.receive_limit,
+            max_headers=settings.max_request_headers,
+            body_framing=server.body_framing,
+        )
+        self._chunks: deque[bytes] = deque()
+        self._body_bytes = 0
+        self._ended: bool | None = None
+        self._may_reuse = True
+        self._lingered = 0
+        self._is_partial = False  # has a packet come in part?
+        self._answer_claim: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.fd} {self.peer} {self.phase.value}>"
+
+    # -- idle: what the poller saw -----------------------------------------------
+
+    def receive(self) -> bool:
+        """Read what has come; tell whether a request is complete now.
+
+        If not, the channel is idle again, lingering, or closed.
+        """
+        if self.phase is Phase.LINGERING:
+            self._listen_to_the_end()
+            return False
+        while True:
+            try:
+                data = self._sock.recv(REQUEST_BYTES, DONTWAIT)
+            except BlockingIOError:
+                if not self._rest():
+                    return False
+                continue
+            except OSError as error:
+                self._lost(error)
+                return False
+            if not data:
+                self._at_eof()
+                return False
+            if self._take(data):
+                return True
+            if self.phase is not Phase.IDLE:
+                return False
+            # An edge-triggered poller does not report the rest of a full buffer.
+            if len(data) < REQUEST_BYTES and not self._rest():
+                return False
+
+    def _take(self, data: bytes) -> bool:
+        """Hand bytes to the protocol; tell whether a request is complete."""
+        connection = self._connection
+        try:
+            messages = connection.receive(data)
+        except DecodeError as error:
+            self.refuse(error)
+            return False
+        found = False
+        for message in messages:
+            if type(message) is ForwardRequest:
+                self.request = message
+                found = True
+            elif type(message) is BodyChunk:
+                if message.data:
+                    self._chunks.append(message.data)
+            elif type(message) is CPing and not self._answer_cping():
+                return False
+        if found:
+            self.phase = Phase.ASSIGNED
+            self.deadline = 0.0
+            return True
+        if connection.failure is not None:
+            self.refuse(connection.failure)
+        return False
+
+    def _answer_cping(self) -> bool:
+        """Answer at once; while the server drains, close: a probing front end then
+        goes elsewhere without having sent anything."""
+        if self._server.draining:
+            self.close()
+            return False
+        try:
+            whole = self._sock.send(CPONG, DONTWAIT) == len(CPONG)
+        except OSError as error:
+            self._lost(error)
+            return False
+        if not whole:
+            self.close()
+        return whole
+
+    def _rest(self) -> bool:
+        """Give the channel to the poller; True if it has to be read again at once."""
+        server = self._server
+        if server.closing_idle:
+            self.close()
+            return False
+        settings = server.settings
+        if self._connection.has_buffered:
+            # The time runs from the first byte: a trickle does not stretch it.
+            if settings.read_timeout and not (self.deadline and self._is_partial):
+                server.set_timer(self, settings.read_timeout)
+            self._is_partial = True
+        else:
+            self._is_partial = False
+            if settings.keep_alive_timeout:
+                server.set_timer(self, settings.keep_alive_timeout)
+            else:
+                self.deadline = 0.0
+        return server.release(self)
+
+    def _at_eof(self) -> None:
+        try:
+            self._connection.receive_eof()
+        except DecodeError as error:
+            protocol_log.info("%s: connection closed early: %s", self.peer, error)
+        self.close()
+
+    def _lost(self, error: OSError) -> None:
+        protocol_log.info("%s: connection lost: %s", self.peer, error)
+        self.close()
+
+    def on_deadline(self) -> None:
+        """The time is up; the channel belongs to the caller."""
+        if self.phase is Phase.IDLE:
+            if self._is_partial:
+                protocol_log.warning(
+                    "%s: connection closed: an incomplete packet, and no more of it"
+                    " within read_timeout = %g s",
+                    self.peer,
+                    self._server.settings.read_timeout,
+                )
+            elif self._has_news():
+                self._server.serve_later(self)
+                return
+        self.close()
+
+    def _has_news(self) -> bool:
+        """Has a request come in the very moment in which the time was up?"""
+        try:
+            return bool(self._sock.recv(1, DONTWAIT | socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    # -- refusals ----------------------------------------------------------------
+
+    def refuse(self, error: DecodeError) -> None:
+        """Answer a request that the protocol forbids, or close where it is lost."""
+        if isinstance(error, FramingError):
+            protocol_log.warning("%s: connection closed: %s", self.peer, error)
+            self._server.stats.broken += 1
+            self.close()
+            return
+        protocol_log.warning(
+            "%s: request refused with %d: %s", self.peer, error.status, error
+        )
+        self.answer(error.status)
+
+    def answer(self, status: int, **headers: str) -> None:
+        """Send a complete error response and End Response(0); then linger.
+
+        Does not block: the response is small and nothing else is on its way.
+        """
+        self._server.stats.refused += 1
+        packets = error_packets(
+            status,
+            packet_size=self._server.settings.packet_size,
+            headers=[(name.replace("_", "-"), text) for name, text in headers.items()],
+        )
+        try:
+            sent = self._sock.send(packets + END_CLOSE, DONTWAIT)
+        except OSError as error:
+            self._lost(error)
+            return
+        if sent < len(packets) + len(END_CLOSE):
+            self.close()
+            return
+        self._linger()
+
+    # -- closing -------------------------------------------------------------------
+
+    def _linger(self) -> None:
+        """Close, but read what is on its way first."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+        self.phase = Phase.LINGERING
+        self._lingered = 0
+        self._server.set_timer(self, LINGER_SECONDS)
+        self._listen_to_the_end()
+
+    def _listen_to_the_end(self) -> None:
+        while self._lingered < LINGER_BYTES:
+            try:
+                data = self._sock.recv(REQUEST_BYTES, DONTWAIT)
+            except BlockingIOError:
+                if self._server.release(self):
+                    continue
+                return
+            except OSError:
+                break
+            if not data:
+                break
+            self._lingered += len(data)
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket. The server forgets the channel."""
+        if self.phase is Phase.CLOSED:
+            return
+        self.phase = Phase.CLOSED
+        self._server.forget(self)
+        self._sock.close()
+
+    # -- assigned: an Exchange -------------------------------------------------------
+
+    def begin(self, answer_claim: Any = None) -> None:
+        """Get ready to run the application for `request`."""
+        self._ended = None
+        self._may_reuse = True
+        self._body_bytes = 0
+        self._answer_claim = answer_claim
+
+    @property
+    def body_is_complete(self) -> bool:
+        """Is there nothing more of the request body to come?"""
+        return self._connection.body_complete and not self._chunks
+
+    def read_body(self) -> bytes:
+        """Return the next piece of the body, ``b""`` at its end. Blocks."""
+        chunks = self._chunks
+        while not chunks:
+            if self._connection.body_complete:
+                return b""
+            self._receive_body()
+        data = chunks.popleft()
+        self._body_bytes += len(data)
+        limit = self._server.settings.max_request_body
+        if limit and self._body_bytes > limit:
+            self._may_reuse = False
+            raise BodyTooLarge(f"the request body exceeds max_request_body = {limit}")
+        return data
+
+    def _receive_body(self) -> None:
+        """Ask for a body chunk unless one is owed, and read what comes."""
+        connection = self._connection
+        if not connection.owed:
+            self.send(self._ask(connection.ask_body))
+        elif not self._body_bytes and self.request.looks_like_lighttpd:
+            self._expect_first_chunk()
+        try:
+            data = self._sock.recv(BODY_BYTES)
+        except BlockingIOError:
+            self._may_reuse = False
+            raise BodyTimeout(
+                "a body chunk is due and did not come within read_timeout ="
+                f" {self._server.settings.read_timeout:g} s"
+            ) from None
+        except OSError as error:
+            raise FrontEndGone(f"the front end left while sending: {error}") from error
+        try:
+            if not data:
+                connection.receive_eof()
+                raise FrontEndGone("the front end closed the connection")
+            for message in connection.receive(data):
+                if type(message) is BodyChunk:
+                    if message.data:
+                        self._chunks.append(message.data)
+                else:
+                    raise FrontEndGone(f"expected a body chunk, found {message}")
+        except DecodeError as error:
+            raise self._body_broken(error) from None
+
+    def _ask(self, ask: Callable[[], bytes]) -> bytes:
+        """Encode a Get Body Chunk, unless the front end has broken the order."""
+        try:
+            return ask()
+        except DecodeError as error:
+            raise self._body_broken(error) from None
+
+    def _body_broken(self, error: DecodeError) -> FrontEndGone:
+        """Say what became of the body, as the application's read shall raise it."""
+        self._may_reuse = False
+        if isinstance(error, ShortBody):
+            return BodyTruncated(str(error))
+        protocol_log.warning("%s: %s", self.peer, error)
+        self._server.stats.broken += 1
+        return FrontEndGone(f"the request body broke the protocol: {error}")
+
+    def _expect_first_chunk(self) -> None:
+        """Ask lighttpd for its first chunk if that does not come by itself.
+
+        The chunk that then comes is the first: the count stays right.
+        """
+        timeout = self._server.settings.read_timeout
+        wait = min(timeout, FIRST_CHUNK_SECONDS) if timeout else FIRST_CHUNK_SECONDS
+        set_timeout(self._sock, socket.SO_RCVTIMEO, wait)
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            self._may_reuse = False
+            server_log.warning(
+                "%s: asked lighttpd for a body that it had to send unasked; set"
+                " server.stream-request-body = 0 there",
+                self.peer,
+            )
+            self.send(self._ask(self._connection.ask_body_again))
+        except OSError as error:
+            raise FrontEndGone(f"the front end left while sending: {error}") from error
+        finally:
+            set_timeout(self._sock, socket.SO_RCVTIMEO, timeout)
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`. Raises FrontEndGone where that cannot be."""
+        if self._answer_claim is not None:
+            self._claim_answer()
+        try:
+            self._sock.sendall(data)
+        except BlockingIOError:
+            raise FrontEndGone(
+                "the front end took no data for write_timeout ="
+                f" {self._server.settings.write_timeout:g} s"
+            ) from None
+        except OSError as error:
+            raise FrontEndGone(f"the front end is gone: {error}") from error
+
+    def _claim_answer(self) -> None:
+        """The first who sends answers; the other finds the request answered."""
+        if self._answer_claim is not True:
+            if not self._answer_claim.acquire(False):
+                raise FrontEndGone("application_timeout has answered already")
+            self._answer_claim = True
+
+    def finish(self, data: bytes) -> None:
+        """Send `data` and the End Response in one piece."""
+        server = self._server
+        reuse = self._may_reuse and self._connection.may_reuse and not server.draining
+        self.send(data + (END_REUSE if reuse else END_CLOSE))
+        self._connection.sent_response(reuse)
+        self._ended = reuse
+
+    def abort(self) -> None:
+        """Cut the connection without an End Response."""
+        self.close()
+
+    def answer_for_application(self, status: int) -> None:
+        """Answer in place of an application that takes too long.
+
+        Called by the watcher, while the worker that owns the channel is inside the
+        application: whoever claims the answer first may send.
+        """
+        claim = self._answer_claim
+        if claim is None or claim is True or not claim.acquire(False):
+            return
+        packets = error_packets(status, packet_size=self._server.settings.packet_size)
+        with suppress(OSError):
+            self._sock.send(packets + END_CLOSE, DONTWAIT)
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def complete(self) -> bool:
+        """The application call is over; tell whether another request is here.
+
+        Otherwise the channel is the poller's again, lingering, or closed.
+        """
+        if self.phase is Phase.CLOSED:
+            return False
+        if self._chunks:
+            self._chunks.clear()
+        if not self._ended:
+            if self._ended is None:  # no End Response went out
+                self.close()
+            else:
+                self._linger()
+            return False
+        self.phase = Phase.IDLE
+        self._is_partial = False
+        if self._connection.has_buffered:
+            if self._take(b""):
+                return True
+            if self.phase is not Phase.IDLE:
+                return False
+            return self._rest() and self.receive()
+        settings = self._server.settings
+        if settings.keep_alive_timeout:
+            self._server.set_timer(self, settings.keep_alive_timeout)
+        return self._server.release(self) and self.receive()
+
+
+def set_timeout(sock: socket.socket, which: int, seconds: float) -> None:
+    """Set SO_RCVTIMEO or SO_SNDTIMEO; 0 waits for ever.
+
+    The kernel's timeouts leave the descriptor in blocking mode, and cost no call
+    per operation; Python's own would poll before each.
+    """
+    if sys.platform == "win32":
+        value = struct.pack("L", int(seconds * 1000))
+    else:
+        whole = int(seconds)
+        value = struct.pack("ll", whole, int((seconds - whole) * 1e6))
+    sock.setsockopt(socket.SOL_SOCKET, which, value)

@@ -1,0 +1,196 @@
+"""Which channels are readable: epoll, kqueue or select behind one small interface.
+
+Where the system can (epoll, kqueue) a channel is watched edge-triggered, and once
+for all its life: a channel that a worker owns costs no call to be switched off and
+on again. What arrives meanwhile is noted by the engine. With select the
+engine says which channels are idle, and `rearm` wakes the thread that waits.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any, Protocol
+
+#: Descriptors that one wait() may report: the others come with the next.
+BATCH = 256
+
+
+class Poller(Protocol):
+    """One thread or several may wait(); any thread may call the rest."""
+
+    #: Reported by wait() after wake(), until clear_waker() is called.
+    waker_fd: int
+
+    def clear_waker(self) -> None:
+        """Take the wake-ups back."""
+
+    def watch(self, fd: int) -> None:
+        """Report the channel `fd` whenever something arrives."""
+
+    def watch_listener(self, fd: int) -> None:
+        """Report the listener `fd` for as long as a connection waits."""
+
+    def unwatch_listener(self, fd: int) -> None:
+        """Report `fd` no more."""
+
+    def rearm(self, fd: int) -> None:
+        """The channel `fd` is idle again."""
+
+    def wait(self, timeout: float | None) -> list[tuple[int, Any]]:
+        """Return what is readable, as (descriptor, whatever), within `timeout` s."""
+
+    def wake(self) -> None:
+        """Make a waiting thread return, or else the next that waits."""
+
+    def close(self) -> None:
+        """Give all descriptors back."""
+
+
+class _Waker:
+    """A pair of sockets: writing to one ends a wait on the other."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self.fd = self._reader.fileno()
+
+    def wake(self) -> None:
+        with suppress(BlockingIOError, OSError):
+            self._writer.send(b"\0")
+
+    def clear(self) -> None:
+        with suppress(BlockingIOError, OSError):
+            self._reader.recv(4096)
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+
+class EpollPoller:
+    """Linux. Any number of threads may wait at a time; each event goes to one."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._waker = _Waker()
+        self._epoll.register(self._waker.fd, select.EPOLLIN)
+        self._edge = select.EPOLLIN | select.EPOLLET
+        self.waker_fd = self._waker.fd
+        self.clear_waker = self._waker.clear
+        # The kernel's answer as it is.
+        self.wait = self._epoll.poll
+
+    def watch(self, fd: int) -> None:
+        self._epoll.register(fd, self._edge)
+
+    def watch_listener(self, fd: int) -> None:
+        # Several processes may share the listener: wake one of them.
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+
+    def unwatch_listener(self, fd: int) -> None:
+        with suppress(OSError, ValueError):
+            self._epoll.unregister(fd)
+
+    def rearm(self, fd: int) -> None:
+        """Nothing to do: watched edge-triggered."""
+
+    def wake(self) -> None:
+        self._waker.wake()
+
+    def close(self) -> None:
+        self._epoll.close()
+        self._waker.close()
+
+
+class KqueuePoller:
+    """BSD and macOS."""
+
+    def __init__(self) -> None:
+        self._queue: Any = select.kqueue()  # type: ignore[attr-defined,unused-ignore]
+        self._waker = _Waker()
+        self.waker_fd = self._waker.fd
+        self.clear_waker = self._waker.clear
+        self._change(self._waker.fd, "KQ_EV_ADD")
+
+    def _change(self, fd: int, *flags: str) -> None:
+        bits = 0
+        for flag in flags:
+            bits |= getattr(select, flag)
+        system: Any = select  # its stubs know this name on BSD alone
+        event = system.kevent(fd, system.KQ_FILTER_READ, bits)
+        self._queue.control([event], 0)
+
+    def watch(self, fd: int) -> None:
+        self._change(fd, "KQ_EV_ADD", "KQ_EV_CLEAR")
+
+    def watch_listener(self, fd: int) -> None:
+        self._change(fd, "KQ_EV_ADD")
+
+    def unwatch_listener(self, fd: int) -> None:
+        with suppress(OSError, ValueError):
+            self._change(fd, "KQ_EV_DELETE")
+
+    def rearm(self, fd: int) -> None:
+        """Nothing to do: watched edge-triggered."""
+
+    def wait(self, timeout: float | None) -> list[tuple[int, Any]]:
+        events = self._queue.control(None, BATCH, timeout)
+        return [(event.ident, event.filter) for event in events]
+
+    def wake(self) -> None:
+        self._waker.wake()
+
+    def close(self) -> None:
+        self._queue.close()
+        self._waker.close()
+
+
+class SelectPoller:
+    """Everywhere. `idle` holds the descriptors of the channels that nobody owns."""
+
+    def __init__(self, idle: Collection[int]) -> None:
+        self._idle = idle
+        self._listeners: frozenset[int] = frozenset()
+        self._waker = _Waker()
+        self.waker_fd = self._waker.fd
+        self.clear_waker = self._waker.clear
+
+    def watch(self, fd: int) -> None:  # noqa: ARG002 - it is in `idle`
+        self._waker.wake()
+
+    def watch_listener(self, fd: int) -> None:
+        self._listeners |= {fd}
+        self._waker.wake()
+
+    def unwatch_listener(self, fd: int) -> None:
+        self._listeners -= {fd}
+
+    def rearm(self, fd: int) -> None:  # noqa: ARG002 - it is in `idle`
+        self._waker.wake()
+
+    def wait(self, timeout: float | None) -> list[tuple[int, Any]]:
+        wanted = [self._waker.fd, *self._listeners, *tuple(self._idle)]
+        try:
+            readable, _, _ = select.select(wanted, [], [], timeout)
+        except (OSError, ValueError):
+            return []  # one was closed meanwhile: look again
+        return [(fd, None) for fd in readable]
+
+    def wake(self) -> None:
+        self._waker.wake()
+
+    def close(self) -> None:
+        self._waker.close()
+
+
+def best_poller(idle: Collection[int]) -> Poller:
+    """Make the best that this system has."""
+    if hasattr(select, "epoll"):
+        return EpollPoller()
+    if hasattr(select, "kqueue"):
+        return KqueuePoller()
+    return SelectPoller(idle)

@@ -1,0 +1,53 @@
+"""Which signal asks for what, while a server runs in the main thread."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+#: What stops a server; a second one stops it at once.
+STOP_SIGNALS = ("SIGTERM", "SIGINT")
+#: What makes flup's run() return True, so that the caller starts anew.
+RELOAD_SIGNAL = "SIGHUP"
+
+
+def in_main_thread() -> bool:
+    """Signals can be handled in the main thread alone."""
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def handled(handlers: Mapping[str, Callable[[], None]]) -> Iterator[None]:
+    """Install handlers by the signals' names, and put the former ones back.
+
+    A signal that this system does not have is passed over, one that was ignored
+    on purpose (SIGHUP under nohup or hupper) stays ignored.
+    """
+    former: dict[int, object] = {}
+    try:
+        for name, handler in handlers.items():
+            number = getattr(signal, name, None)
+            if number is None:
+                continue
+            if name == RELOAD_SIGNAL and signal.getsignal(number) is signal.SIG_IGN:
+                continue
+            former[number] = signal.signal(number, _ignoring_arguments(handler))
+        yield
+    finally:
+        for number, before in former.items():
+            signal.signal(
+                number,
+                signal.SIG_DFL if before is None else before,  # type: ignore[arg-type]
+            )
+
+
+def _ignoring_arguments(
+    handler: Callable[[], None],
+) -> Callable[[int, FrameType | None], None]:
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        handler()
+
+    return handle

@@ -1,0 +1,610 @@
+"""ThreadedServer: one process that serves an application with a crew of threads.
+
+    listeners -> poller -> ready channels -> a worker: read, decode, call, answer
+
+A channel that nobody owns is in `_idle`. Whoever takes it out of there owns it, so
+that an event is served by exactly one worker. An event of a channel that is owned is
+noted in `_missed`, and the owner looks there when it puts the channel back.
+
+The server goes through these states, and never back:
+
+    new -> bound -> serving -> draining -> stopped
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import itertools
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final
+
+from paste_ajp.engine.admission import Admission
+from paste_ajp.engine.channel import Channel, Phase, set_timeout
+from paste_ajp.engine.listeners import Listener, open_listeners
+from paste_ajp.engine.poller import Poller, SelectPoller, best_poller
+from paste_ajp.engine.stats import Stats
+from paste_ajp.engine.workers import Crew, Worker
+from paste_ajp.logs import protocol_log, server_log
+from paste_ajp.protocol import BodyFraming
+from paste_ajp.settings import Settings
+from paste_ajp.wsgi.environ import EnvironBuilder
+from paste_ajp.wsgi.file_wrapper import FileWrapper
+from paste_ajp.wsgi.task import Application, Task
+
+#: Connections accepted in one go before others get their turn.
+ACCEPT_BATCH: Final = 64
+
+#: Seconds after which accepting is tried again when descriptors ran out.
+ACCEPT_PAUSE: Final = 0.5
+
+#: Seconds for which idle connections are still served while the server drains: a
+#: request that is on its way at that moment must not be lost. AJP notes 8.5.
+GRACE_SECONDS: Final = 0.5
+
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def _resolve(name: str) -> Iterable[str]:
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        server_log.warning("allowed_servers: %s: %s", name, error)
+        return ()
+    return {str(place[0]).partition("%")[0] for _, _, _, _, place in found}
+
+
+class ThreadedServer:
+    """Serves `application` on the addresses of `settings`.
+
+    `application` may be given later, before start(). `listeners` are sockets that
+    somebody else has opened. Every public method may be called by any thread.
+    """
+
+    def __init__(
+        self,
+        application: Application | None,
+        settings: Settings,
+        *,
+        listeners: Sequence[Listener] | None = None,
+        environ: Mapping[str, Any] | None = None,
+        poller: Callable[[Any], Poller] = best_poller,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.application = application
+        self.settings = settings
+        self.stats = Stats()
+        self.draining = False
+        self._listeners: list[Listener] = list(listeners or ())
+        self._extra_environ = environ
+        self._make_poller = poller
+        self._clock = clock
+        self._lock = threading.Lock()  # guards the life cycle and the timers
+        self._channels: dict[int, Channel] = {}
+        self._idle: dict[int, Channel] = {}
+        self._missed: set[int] = set()
+        self._ready: deque[Channel] = deque()
+        self._timers: list[tuple[float, int, Channel | None]] = []
+        self._timer_numbers = itertools.count()
+        self._accepting: dict[int, Listener] = {}
+        self._is_full = False  # is accepting switched off?
+        self._exhaustion_logged = False
+        self._answers_overdue = (
+            settings.application_timeout > 0
+            and settings.application_timeout_action == "answer"
+        )
+        self._rearm: Callable[[int], None] | None = None
+        self._wait: Callable[[float | None], list[tuple[int, Any]]]
+        self._poller: Poller | None = None
+        self._crew: Crew | None = None
+        self._task: Task | None = None
+        self._admission: Admission | None = None
+        self._drain_began = 0.0
+        self._changed = threading.Event()  # has a channel gone while draining?
+        self._cut = False  # shall running requests be cut off?
+        self._stopped = threading.Event()
+        self.closing_idle = False
+        #: As Connection takes it; "strict" takes no lighttpd framing by itself.
+        self.body_framing: BodyFraming = "auto"
+        if settings.body_framing == "raw":
+            self.body_framing = "raw"
+        elif settings.body_framing == "standard" or settings.strict:
+            self.body_framing = "standard"
+
+    # -- life cycle ---------------------------------------------------------------
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the server listens, as text that settings take."""
+        return [str(listener.address) for listener in self._listeners]
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """The open listeners."""
+        return list(self._listeners)
+
+    def bind(self) -> None:
+        """Open the listening sockets unless that is done. Raises BindError."""
+        if not self._listeners:
+            self._listeners = open_listeners(self.settings)
+
+    def start(self) -> None:
+        """Bind, and serve in threads of the server's own; return at once."""
+        if self.application is None:
+            raise RuntimeError("no application to serve")
+        if self._crew is not None:
+            raise RuntimeError("a server starts once")
+        self.bind()
+        settings = self.settings
+        secret = settings.load_secret()
+        self._admission = Admission(
+            settings.allowed_servers, secret, resolve=_resolve, clock=self._clock
+        )
+        environs = EnvironBuilder(
+            settings,
+            server_name=settings.server_name_fallback or self._name(),
+            extra=self._extra_environ,
+            file_wrapper=FileWrapper,
+        )
+        self._task = Task(self.application, settings, environs)
+        self._poller = self._make_poller(self._idle)
+        self._wait = self._poller.wait
+        if isinstance(self._poller, SelectPoller):
+            self._rearm = self._poller.rearm
+        self._crew = Crew(
+            self,
+            limit=settings.threads,
+            min_spare=settings.min_spare,
+            max_spare=settings.max_spare,
+            application_timeout=settings.application_timeout,
+            clock=self._clock,
+        )
+        for listener in self._listeners:
+            self._accepting[listener.fileno()] = listener
+            self._poller.watch_listener(listener.fileno())
+        self._crew.start()
+
+    def _name(self) -> str:
+        """A name for SERVER_NAME where neither front end nor remote gives one."""
+        for listener in self._listeners:
+            address = listener.address
+            if address.kind == "tcp":
+                if address.host in ("0.0.0.0", "::"):
+                    return socket.gethostname()
+                return f"[{address.host}]" if ":" in address.host else address.host
+        return "localhost"
+
+    def shutdown(self, graceful: bool = True) -> None:
+        """Stop: let running requests end within graceful_timeout, or at once.
+
+        Returns at once; wait() tells when all is over.
+        """
+        with self._lock:
+            if self._crew is None or self._stopped.is_set():
+                for listener in self._listeners:
+                    listener.close()
+                self._stopped.set()
+                return
+            first = not self.draining
+            if first:
+                self.draining = True
+                self._drain_began = self._clock()
+        if first:
+            self._stop_accepting()
+            threading.Thread(
+                target=self._drain, name="paste_ajp-drain", daemon=True
+            ).start()
+        if not graceful:
+            self._cut = True
+            self._changed.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the server has stopped; False if it has not in time."""
+        return self._stopped.wait(timeout)
+
+    def __enter__(self) -> ThreadedServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+        self.wait()
+
+    # -- draining -----------------------------------------------------------------
+
+    def _stop_accepting(self) -> None:
+        assert self._poller is not None  # start() made it
+        for descriptor in list(self._accepting):
+            self._poller.unwatch_listener(descriptor)
+        self._accepting.clear()
+        for listener in self._listeners:
+            listener.close()
+
+    def _drain(self) -> None:
+        """Wait for running requests, close idle connections, end the threads."""
+        deadline = self._drain_began + self.settings.graceful_timeout
+        grace_ends = min(self._drain_began + GRACE_SECONDS, deadline)
+        while self._channels and not self._cut:
+            now = self._clock()
+            if now >= deadline:
+                break
+            if now >= grace_ends:
+                self._close_idle()
+            self._changed.clear()
+            if self._channels and not self._cut:
+                due = deadline if now >= grace_ends else grace_ends
+                self._changed.wait(max(0.0, due - now))
+        self._stop()
+
+    def _close_idle(self) -> None:
+        """Have idle connections closed, if nothing has arrived there in this moment."""
+        self.closing_idle = True
+        for descriptor in list(self._idle):
+            channel = self._idle.pop(descriptor, None)
+            if channel is not None:
+                self._ready.append(channel)
+        self.wake()
+
+    def _stop(self) -> None:
+        crew = self._crew
+        poller = self._poller
+        assert crew is not None  # start() made both
+        assert poller is not None
+        for worker in crew.busy_workers():
+            channel = worker.busy
+            if isinstance(channel, Channel) and channel.phase is Phase.ASSIGNED:
+                server_log.warning(
+                    "cut off, as it did not end within graceful_timeout = %g s: %s",
+                    self.settings.graceful_timeout,
+                    _describe(channel),
+                )
+        crew.stop()
+        poller.wake()
+        all_ended = crew.join(1.0)
+        for channel in list(self._channels.values()):
+            channel.close()
+        if all_ended:
+            poller.close()
+        self._stopped.set()
+
+    # -- what channels ask for ------------------------------------------------------
+
+    def release(self, channel: Channel) -> bool:
+        """Give a channel to the poller; True if it has to be read again instead."""
+        descriptor = channel.fd
+        self._idle[descriptor] = channel
+        if descriptor in self._missed:
+            self._missed.discard(descriptor)
+            return self._idle.pop(descriptor, None) is not None
+        if self._rearm is not None:
+            self._rearm(descriptor)
+        return False
+
+    def forget(self, channel: Channel) -> None:
+        """Strike a channel that is being closed off every list."""
+        descriptor = channel.fd
+        self._idle.pop(descriptor, None)
+        self._missed.discard(descriptor)
+        if self._channels.pop(descriptor, None) is None:
+            return
+        if self.draining:
+            self._changed.set()
+        elif self._is_full:
+            self._resume_accepting()
+
+    def serve_later(self, channel: Channel) -> None:
+        """Have a channel served that became readable."""
+        self._ready.append(channel)
+        self.wake()
+
+    def set_timer(self, channel: Channel, seconds: float) -> None:
+        """Set the channel's deadline; on_deadline() is called if it is idle then."""
+        when = self._clock() + seconds
+        channel.deadline = when
+        if not channel.timer_at or when < channel.timer_at:
+            self._push_timer(when, channel)
+
+    def _push_timer(self, when: float, channel: Channel | None) -> None:
+        with self._lock:
+            if channel is not None:
+                channel.timer_at = when
+            entry = when, next(self._timer_numbers), channel
+            heapq.heappush(self._timers, entry)
+            is_first = self._timers[0] is entry
+        if is_first:
+            self.wake()  # whoever polls must not sleep past it
+
+    # -- what workers do ------------------------------------------------------------
+
+    def next_channel(self) -> Channel | None:
+        """Return a channel that became readable, None where there is none."""
+        try:
+            return self._ready.popleft() if self._ready else None
+        except IndexError:  # another thread was faster
+            return None
+
+    def wake(self) -> None:
+        """Make a thread that waits in poll() return."""
+        if self._poller is not None:
+            self._poller.wake()
+
+    def poll_timeout(self) -> float | None:
+        """Return how long poll() may wait at most, None for ever."""
+        crew = self._crew
+        assert crew is not None  # its threads call this
+        if not self._timers and not crew.waiting:
+            return None
+        due = []
+        with suppress(IndexError):
+            due.append(self._timers[0][0])
+        if crew.waiting and self.settings.queue_timeout:
+            due += [
+                channel.queued_at + self.settings.queue_timeout
+                for channel in crew.waiting_channels()[:1]
+            ]
+        return max(0.0, min(due) - self._clock()) if due else None
+
+    def poll(self, timeout: float | None) -> None:
+        """Wait for channels to become readable, deal with timers."""
+        claim = self._idle.pop
+        ready = self._ready.append
+        for descriptor, _ in self._wait(timeout):
+            channel = claim(descriptor, None)
+            if channel is not None:
+                ready(channel)
+            else:
+                self._other_event(descriptor)
+        if self._timers:
+            self._expire()
+        if self._crew is not None and self._crew.waiting:
+            self._refuse_overdue()
+
+    def _other_event(self, descriptor: int) -> None:
+        """Deal with what is readable and no idle channel."""
+        poller = self._poller
+        assert poller is not None  # it reported the event
+        listener = self._accepting.get(descriptor)
+        if listener is not None:
+            self._accept(listener)
+        elif descriptor == poller.waker_fd:
+            poller.clear_waker()
+        elif descriptor in self._channels:
+            self._missed.add(descriptor)
+            # Its owner may have put it back before it could see the note.
+            channel = self._idle.pop(descriptor, None)
+            if channel is not None:
+                self._missed.discard(descriptor)
+                self._ready.append(channel)
+
+    def serve(self, channel: Channel) -> None:
+        """Read from a channel; run the application if that completed a request."""
+        try:
+            if channel.receive():
+                while self._run(channel):
+                    pass
+        except BaseException:  # noqa: BLE001 - one channel must not end a worker
+            server_log.exception("%s: internal error, connection closed", channel.peer)
+            channel.close()
+
+    def queue(self, channel: Channel) -> bool:
+        """Read from a channel; tell whether a request is now waiting for a thread."""
+        try:
+            if channel.receive():
+                channel.queued_at = self._clock()
+                return True
+        except BaseException:  # noqa: BLE001 - one channel must not end a worker
+            server_log.exception("%s: internal error, connection closed", channel.peer)
+            channel.close()
+        return False
+
+    def serve_queued(self, channel: Channel) -> None:
+        """Run the application for a request that was waiting."""
+        try:
+            while self._run(channel):
+                pass
+        except BaseException:  # noqa: BLE001 - one channel must not end a worker
+            server_log.exception("%s: internal error, connection closed", channel.peer)
+            channel.close()
+
+    def _run(self, channel: Channel) -> bool:
+        """Serve the request of a channel; tell whether the next one is here already."""
+        request = channel.request
+        settings = self.settings
+        assert self._admission is not None  # start() made both
+        assert self._task is not None
+        if not self._admission.admits_secret(request):
+            protocol_log.warning(
+                "%s: request refused with 403: its secret is %s; secret must be the"
+                " same here and in the front end",
+                channel.peer,
+                "wrong" if request.attributes.get("secret") else "missing",
+            )
+            channel.answer(403)
+            return False
+        if (
+            settings.max_request_body
+            and request.content_length is not None
+            and request.content_length > settings.max_request_body
+        ):
+            protocol_log.warning(
+                "%s: request refused with 413: a body of %d bytes, max_request_body ="
+                " %d",
+                channel.peer,
+                request.content_length,
+                settings.max_request_body,
+            )
+            channel.answer(413)
+            return False
+        channel.begin(threading.Lock() if self._answers_overdue else None)
+        self._task(channel)
+        return channel.complete()
+
+    def overdue(self, worker: Worker, seconds: float) -> None:
+        """Report a request that has run for longer than application_timeout."""
+        channel = worker.busy
+        if not isinstance(channel, Channel) or channel.phase is not Phase.ASSIGNED:
+            return
+        frame = sys._current_frames().get(worker.ident)
+        stack = "".join(traceback.format_stack(frame)) if frame else "(no stack)"
+        server_log.error(
+            "%s has run for %.1f s, application_timeout is %g s; %s is at\n%s",
+            _describe(channel),
+            seconds,
+            self.settings.application_timeout,
+            worker.name,
+            stack,
+        )
+        if self._answers_overdue:
+            channel.answer_for_application(504)
+
+    # -- accepting ------------------------------------------------------------------
+
+    def _accept(self, listener: Listener) -> None:
+        for _ in range(ACCEPT_BATCH):
+            most = self.settings.max_connections
+            if most and len(self._channels) >= most:
+                self._pause_accepting()
+                return
+            try:
+                sock, peer = listener.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._descriptors_ran_out(error)
+                    return
+                if self.draining:
+                    return
+                protocol_log.info("a connection was lost before its accept: %s", error)
+                continue
+            self._add(sock, peer)
+
+    def _add(self, sock: socket.socket, peer: object) -> None:
+        """Make a channel of an accepted socket and have it watched."""
+        assert self._admission is not None  # start() made both
+        assert self._poller is not None
+        self.stats.accepted += 1
+        name = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix socket"
+        if not self._admission.admits_peer(peer):
+            self.stats.turned_away += 1
+            server_log.warning(
+                "connection from %s closed: not in allowed_servers = %s",
+                name,
+                self.settings.allowed_servers,
+            )
+            sock.close()
+            return
+        try:
+            if sock.family != getattr(socket, "AF_UNIX", None):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            set_timeout(sock, socket.SO_RCVTIMEO, self.settings.read_timeout)
+            set_timeout(sock, socket.SO_SNDTIMEO, self.settings.write_timeout)
+        except OSError as error:
+            protocol_log.info("%s: connection lost: %s", name, error)
+            sock.close()
+            return
+        channel = Channel(sock, name, self)
+        descriptor = channel.fd
+        self._channels[descriptor] = channel
+        self._idle[descriptor] = channel
+        self._poller.watch(descriptor)
+
+    def _descriptors_ran_out(self, error: OSError) -> None:
+        if not self._exhaustion_logged:
+            self._exhaustion_logged = True
+            server_log.error(
+                "no connection can be accepted at %d open ones: %s; waiting connections"
+                " are accepted when others close (see ulimit -n, max_connections)",
+                len(self._channels),
+                error,
+            )
+        self._pause_accepting()
+        self._push_timer(self._clock() + ACCEPT_PAUSE, None)
+
+    def _pause_accepting(self) -> None:
+        """Leave new connections in the backlog."""
+        assert self._poller is not None  # start() made it
+        self._is_full = True
+        for descriptor in self._accepting:
+            self._poller.unwatch_listener(descriptor)
+        if not self._channels:
+            self._push_timer(self._clock() + ACCEPT_PAUSE, None)
+
+    def _resume_accepting(self) -> None:
+        assert self._poller is not None  # start() made it
+        with self._lock:
+            if not self._is_full or self.draining:
+                return
+            self._is_full = False
+            for descriptor in self._accepting:
+                self._poller.watch_listener(descriptor)
+
+    # -- timers ---------------------------------------------------------------------
+
+    def _expire(self) -> None:
+        """Call on_deadline() of the idle channels whose time is up."""
+        now = self._clock()
+        while True:
+            with self._lock:
+                if not self._timers or self._timers[0][0] > now:
+                    return
+                when, _, channel = heapq.heappop(self._timers)
+                if channel is None:
+                    pass
+                elif channel.timer_at != when or channel.phase is Phase.CLOSED:
+                    continue
+                else:
+                    channel.timer_at = 0.0
+            if channel is None:
+                self._resume_accepting()
+            elif channel.deadline > now:
+                self._push_timer(channel.deadline, channel)
+            elif channel.deadline and self._claim(channel):
+                channel.on_deadline()
+
+    def _claim(self, channel: Channel) -> bool:
+        """Take an idle channel out of the poller's hands."""
+        found = self._idle.pop(channel.fd, None)
+        if found is not None and found is not channel:
+            self._idle[channel.fd] = found
+        return found is channel
+
+    def _refuse_overdue(self) -> None:
+        """Answer 503 to requests that have waited for a thread for too long."""
+        crew = self._crew
+        patience = self.settings.queue_timeout
+        if crew is None or not patience:
+            return
+        for channel in crew.waiting_channels():
+            if self._clock() - channel.queued_at < patience:
+                return
+            if crew.take_waiting(channel):
+                self.stats.timed_out += 1
+                server_log.warning(
+                    "%s refused with 503: all %d threads were busy for queue_timeout ="
+                    " %g s",
+                    _describe(channel),
+                    self.settings.threads,
+                    patience,
+                )
+                channel.answer(503, Retry_After=str(max(1, round(patience))))
+
+
+def _describe(channel: Channel) -> str:
+    """Name a request for the log; its query may hold secrets."""
+    request = channel.request
+    return f"{request.method} {request.req_uri[:500]} from {channel.peer}"

@@ -1,0 +1,218 @@
+"""serve(): the one place that joins settings, application and engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from paste_ajp.engine.listeners import BindError, Listener, open_listeners
+from paste_ajp.engine.signals import (
+    RELOAD_SIGNAL,
+    STOP_SIGNALS,
+    handled,
+    in_main_thread,
+)
+from paste_ajp.engine.threaded import ThreadedServer
+from paste_ajp.logs import server_log
+from paste_ajp.options import SettingError
+from paste_ajp.settings import Settings
+from paste_ajp.version import SERVER_SOFTWARE
+from paste_ajp.wsgi.task import Application
+
+__all__ = ["BindError", "Server", "serve"]
+
+
+class Server:
+    """A server for one application, whatever the settings make of it.
+
+    `application` may be set later, before run() or start(): the doors bind first and
+    load the application then. `load_application` makes it anew, for processes that load
+    it each for itself. `environ` holds further keys for every request.
+    """
+
+    def __init__(
+        self,
+        application: Application | None,
+        settings: Settings | None = None,
+        *,
+        load_application: Callable[[], Application] | None = None,
+        environ: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.application = application
+        self.settings = settings or Settings()
+        self._load_application = load_application
+        self._environ = environ
+        self._listeners: list[Listener] = []
+        self._engine: ThreadedServer | None = None
+        self._http_door: Any = None
+        self._over = threading.Event()
+        self._reload = False
+
+    # -- start --------------------------------------------------------------------
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where this listens; port 0 has become a number once it is bound."""
+        if self._listeners:
+            return [str(listener.address) for listener in self._listeners]
+        return [str(address) for address in self.settings.addresses]
+
+    def bind(self) -> None:
+        """Open the listening sockets unless that is done.
+
+        Raises BindError, which names the address, and SettingError where an address
+        can be reached from outside and there is no secret.
+        """
+        if self._listeners:
+            return
+        listeners = open_listeners(self.settings)
+        try:
+            demand_secret(self.settings, listeners)
+        except BaseException:
+            for listener in listeners:
+                listener.close()
+            raise
+        self._listeners = listeners
+
+    def start(self) -> None:
+        """Serve in background threads; return at once. No signal is handled."""
+        self.bind()
+        application = self.application
+        if application is None and self._load_application is not None:
+            application = self._load_application()
+        self._engine = ThreadedServer(
+            application,
+            self.settings,
+            listeners=self._listeners,
+            environ=self._environ,
+        )
+        self._engine.start()
+        self._over.clear()
+        server_log.info(
+            "%s serves AJP/1.3 on %s, %d threads",
+            SERVER_SOFTWARE,
+            ", ".join(self.addresses),
+            self.settings.threads,
+        )
+        if self.settings.http is not None:
+            self._open_http_door()
+
+    def _open_http_door(self) -> None:
+        from paste_ajp.http_door import start_http_door
+
+        self._http_door = start_http_door(
+            self.settings.http, self.addresses[0], self.settings
+        )
+
+    def run(self, *, install_signal_handlers: bool = True) -> bool:
+        """Serve until a signal or shutdown() ends it.
+
+        Returns True after SIGHUP, else False, as flup's run() does. Outside the main
+        thread no signal is handled.
+        """
+        self._reload = False
+        self.bind()
+        handlers: dict[str, Callable[[], None]] = {}
+        if install_signal_handlers and in_main_thread():
+            handlers = dict.fromkeys(STOP_SIGNALS, self._on_stop_signal)
+            handlers[RELOAD_SIGNAL] = self._on_reload_signal
+        with handled(handlers):
+            self.start()
+            self.wait()
+        return self._reload
+
+    def _on_stop_signal(self) -> None:
+        engine = self._engine
+        if engine is not None and engine.draining:
+            server_log.warning("asked to stop once more: stopping at once")
+            self.shutdown(graceful=False)
+        else:
+            server_log.info("asked to stop: running requests may end first")
+            self.shutdown()
+
+    def _on_reload_signal(self) -> None:
+        self._reload = True
+        server_log.info("asked to reload: run() will return True")
+        self.shutdown()
+
+    # -- stop ---------------------------------------------------------------------
+
+    def shutdown(self, graceful: bool = True) -> None:
+        """Stop; running requests get graceful_timeout, or none. Returns at once."""
+        if self._http_door is not None:
+            self._http_door.close()
+            self._http_door = None
+        if self._engine is not None:
+            self._engine.shutdown(graceful)
+        else:
+            self.close()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the server has stopped; False if it has not in time."""
+        engine = self._engine
+        if engine is None:
+            return True
+        if not engine.wait(timeout):
+            return False
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Give the listening sockets back. run() and wait() do so by themselves."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+        if self._engine is not None:
+            self._engine = None
+            server_log.info("stopped")
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+        self.wait()
+
+
+def demand_secret(settings: Settings, listeners: list[Listener]) -> None:
+    """Refuse to be reachable from outside without a secret.
+
+    Whoever reaches an AJP port can claim to be any user (Ghostcat, CVE-2020-1938).
+    """
+    if settings.load_secret() is not None or settings.secret_required is False:
+        return
+    outside = [
+        listener.address for listener in listeners if not listener.address.is_local
+    ]
+    if settings.secret_required or outside:
+        where = ", ".join(map(str, outside)) or "any address"
+        raise SettingError(
+            "secret_required",
+            "auto" if settings.secret_required is None else settings.secret_required,
+            f"{where} needs a secret: set secret here and the same in the front end"
+            " (httpd: ProxyPass ... secret=..., mod_jk: worker.NAME.secret), or listen"
+            " on 127.0.0.1 or unix:/path, or set secret_required = false",
+        )
+
+
+def serve(
+    application: Application, settings: Settings | None = None, **keywords: Any
+) -> bool:
+    """Serve `application` until a signal ends it; keywords are settings.
+
+    ``serve(app, port=8010, threads=4)``. Returns True after SIGHUP, else False.
+    Raises SettingError and BindError.
+    """
+    if settings is None:
+        settings = Settings.parse(keywords)
+    elif keywords:
+        settings = settings.replace(**keywords)
+    return Server(application, settings).run()

@@ -1,0 +1,336 @@
+"""ForwardRequest -> environ, as PEP 3333 and section 10 of the AJP notes want it.
+
+All text is Latin-1 `str`, the bytes of the wire one for one. A path is decoded
+exactly once: front ends that escape it (httpd, mod_jk) are told from lighttpd, which
+sends it decoded, by settings.uri_encoding or by what only lighttpd leaves out.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import quote, unquote_to_bytes
+
+from paste_ajp.logs import server_log
+from paste_ajp.protocol import ForwardRequest
+from paste_ajp.settings import Settings
+from paste_ajp.version import SERVER_SOFTWARE
+from paste_ajp.wsgi.exchange import Exchange
+from paste_ajp.wsgi.input import RequestBody
+
+Environ = dict[str, Any]
+
+#: Request header names learnt, at the most: a remote can invent any number.
+LEARNT_NAMES: Final = 1000
+
+#: Names of refused request attributes that are logged, at the most.
+LOGGED_NAMES: Final = 100
+
+#: AJP attribute -> environ keys: mod_ssl's and CGI's name, then flup's.
+ATTRIBUTE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "query_string": ("QUERY_STRING",),
+    "remote_user": ("REMOTE_USER",),
+    "auth_type": ("AUTH_TYPE",),
+    "jvm_route": ("AJP_JVM_ROUTE", "JVM_ROUTE"),
+    "ssl_cert": ("SSL_CLIENT_CERT", "SSL_CERT"),
+    "ssl_cipher": ("SSL_CIPHER",),
+    "ssl_session": ("SSL_SESSION_ID", "SSL_SESSION"),
+    "ssl_key_size": ("SSL_CIPHER_USEKEYSIZE", "SSL_KEY_SIZE"),
+    "context": (),
+    "servlet_path": (),
+    "secret": (),
+    "stored_method": (),
+}
+IDENTITY: Final = ("remote_user", "auth_type")
+
+#: Request attributes that front ends set by themselves -> environ key.
+#: Source: AJP notes 5.4; the remote port decides nothing and is taken as it is.
+BUILT_IN_ATTRIBUTES: Final[Mapping[str, str]] = {
+    "AJP_REMOTE_PORT": "REMOTE_PORT",
+    "AJP_LOCAL_ADDR": "SERVER_ADDR",
+    "AJP_SSL_PROTOCOL": "SSL_PROTOCOL",
+    "JK_LB_ACTIVATION": "JK_LB_ACTIVATION",
+}
+SCRIPT_NAME_ATTRIBUTE: Final = "WSGI_SCRIPT_NAME"
+
+#: Keys that a request attribute may never set, whatever the operator allows.
+RESERVED_KEYS: Final = frozenset(
+    [
+        "AUTH_TYPE",
+        "CONTENT_LENGTH",
+        "CONTENT_TYPE",
+        "DOCUMENT_ROOT",
+        "GATEWAY_INTERFACE",
+        "HTTPS",
+        "PATH_INFO",
+        "PATH_TRANSLATED",
+        "QUERY_STRING",
+        "RAW_URI",
+        "REMOTE_ADDR",
+        "REMOTE_HOST",
+        "REMOTE_IDENT",
+        "REMOTE_PORT",
+        "REMOTE_USER",
+        "REQUEST_METHOD",
+        "REQUEST_URI",
+        "SCRIPT_NAME",
+        "SCRIPT_URI",
+        "SCRIPT_URL",
+        "SERVER_ADDR",
+        "SERVER_NAME",
+        "SERVER_PORT",
+        "SERVER_PROTOCOL",
+        "SERVER_SOFTWARE",
+    ]
+) | {key for keys in ATTRIBUTE_KEYS.values() for key in keys}
+RESERVED_PREFIXES: Final = ("HTTP_", "wsgi.", "SSL_")
+
+_BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
+_DOT_SEGMENT = re.compile(r"(?:^|[/\\])\.\.?(?:;[^/\\]*)?(?:[/\\]|$)|\\")
+
+
+class RequestRefused(Exception):
+    """A well-formed request that this server will not hand to the application.
+
+    `status` is the answer; the text is for the log, never for the remote.
+    """
+
+    def __init__(self, status: int, problem: str) -> None:
+        super().__init__(problem)
+        self.status = status
+
+
+def header_key(name: str) -> str | None:
+    """Return the environ key of a lower-case header name, None to drop the header.
+
+    Dropped: ``proxy`` (it would become HTTP_PROXY, which many HTTP clients obey:
+    "httpoxy"), names with ``_`` (they would alias the name with ``-``, and pass all
+    front ends), and Transfer-Encoding, which the front end has undone.
+    """
+    if name in ("proxy", "transfer-encoding") or "_" in name:
+        return None
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+
+
+def normal_prefix(path: str) -> str:
+    """Return a path prefix with a leading slash and no trailing one, or ``""``."""
+    path = path.strip("/")
+    return f"/{path}" if path else ""
+
+
+def wsgi_text(text: str) -> str:
+    """Return configured text as PEP 3333 wants it: UTF-8 bytes read as Latin-1."""
+    return text.encode().decode("latin-1")
+
+
+class EnvironBuilder:
+    """Builds the environ of each request of one server; threads may share it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        server_name: str = "localhost",
+        extra: Mapping[str, Any] | None = None,
+        file_wrapper: Callable[..., Any] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._server_name = server_name
+        self._extra = dict(extra or {})
+        self._script_name = wsgi_text(normal_prefix(settings.script_name))
+        self._removed_prefix = wsgi_text(normal_prefix(settings.removed_prefix))
+        self._plain_mount = not self._script_name and not self._removed_prefix
+        self._keys: dict[str, str | None] = {}
+        self._logged_names: set[str] = set()
+        self._base: Environ = {
+            "SCRIPT_NAME": self._removed_prefix,
+            "QUERY_STRING": "",
+            "GATEWAY_INTERFACE": "CGI/1.1",
+            "SERVER_SOFTWARE": SERVER_SOFTWARE,
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.multithread": settings.threads > 1,
+            "wsgi.multiprocess": settings.processes > 1,
+            "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
+            "wsgi.errors": sys.stderr,
+        }
+        if file_wrapper is not None:
+            self._base["wsgi.file_wrapper"] = file_wrapper
+
+    def build(self, request: ForwardRequest, exchange: Exchange) -> Environ:
+        """Return the environ. Raises RequestRefused where policy forbids the request.
+
+        The hot path: a copy of what never changes, then item by item.
+        """
+        (
+            method,
+            protocol,
+            req_uri,
+            remote_addr,
+            remote_host,
+            server_name,
+            server_port,
+            is_ssl,
+            headers,
+            attributes,
+            request_attributes,
+            _,
+            _,
+        ) = request
+        environ = self._base.copy()
+        environ["REQUEST_METHOD"] = method
+        environ["SERVER_PROTOCOL"] = protocol
+        environ["REMOTE_ADDR"] = remote_addr or ""
+        if remote_host:
+            environ["REMOTE_HOST"] = remote_host
+        environ["SERVER_PORT"] = str(server_port)
+        if is_ssl:
+            environ["HTTPS"] = "on"
+            environ["wsgi.url_scheme"] = "https"
+        environ["wsgi.input"] = RequestBody(exchange)
+
+        keys = self._keys
+        for name, value in headers:
+            try:
+                key = keys[name]
+            except KeyError:
+                key = self._learn(name)
+            if key is not None:
+                if key in environ:
+                    value = environ[key] + ("; " if name == "cookie" else ",") + value
+                environ[key] = value
+        environ["SERVER_NAME"] = server_name or self._name_from_host(environ)
+
+        for attribute, found in attributes.items():
+            if found is not None:
+                for key in ATTRIBUTE_KEYS[attribute]:
+                    environ[key] = str(found)
+        if not self._settings.trust_remote_user:
+            environ.pop("REMOTE_USER", None)
+            environ.pop("AUTH_TYPE", None)
+
+        script_name = None
+        for name, value in request_attributes:
+            if name in BUILT_IN_ATTRIBUTES:
+                environ[BUILT_IN_ATTRIBUTES[name]] = value
+            elif name == SCRIPT_NAME_ATTRIBUTE:
+                script_name = value
+            else:
+                self._take_attribute(environ, name, value)
+
+        self._set_path(environ, request, req_uri, script_name)
+        if self._extra:
+            environ.update(self._extra)
+        return environ
+
+    def _learn(self, name: str) -> str | None:
+        key = header_key(name)
+        if len(self._keys) < LEARNT_NAMES:
+            self._keys[name] = key
+        return key
+
+    def _name_from_host(self, environ: Environ) -> str:
+        """The host of the Host header, else the listener's: PEP 3333 wants a name."""
+        host = str(environ.get("HTTP_HOST", "")).strip()
+        if host.startswith("["):
+            host = host.partition("]")[0] + "]"
+        else:
+            host = host.partition(":")[0]
+        return host or self._server_name
+
+    def _take_attribute(self, environ: Environ, name: str, value: str) -> None:
+        """Take a request attribute that the operator allows; refuse or drop others.
+
+        Ghostcat (CVE-2020-1938) was a container that took any.
+        """
+        allowed = self._settings.allowed_request_attributes
+        if allowed is not None and allowed.fullmatch(name):
+            if name not in RESERVED_KEYS and not name.startswith(RESERVED_PREFIXES):
+                environ.setdefault(name, value)
+                return
+            problem = "names a key that only the server may set"
+        elif self._settings.strict:
+            raise RequestRefused(
+                403,
+                f"request attribute {name[:100]!r} is not in"
+                " allowed_request_attributes (strict = on)",
+            )
+        else:
+            problem = "is not in allowed_request_attributes"
+        if name not in self._logged_names and len(self._logged_names) < LOGGED_NAMES:
+            self._logged_names.add(name)
+            server_log.warning(
+                "request attribute %r %s: dropped, here and from now on",
+                name[:100],
+                problem,
+            )
+
+    def _set_path(
+        self,
+        environ: Environ,
+        request: ForwardRequest,
+        req_uri: str,
+        script_name: str | None,
+    ) -> None:
+        """Set PATH_INFO, SCRIPT_NAME, REQUEST_URI and RAW_URI."""
+        settings = self._settings
+        path = req_uri
+        if req_uri == "*":  # OPTIONS of the server itself: no path at all
+            path = ""
+        elif settings.uri_encoding == "decoded" or (
+            settings.uri_encoding == "auto" and request.looks_like_lighttpd
+        ):
+            # Decoding again would let %2541 become A, and break names with %.
+            req_uri = quote(path.encode("latin-1"), safe="/:@!$&'()*+,;=~")
+        elif "%" in path:
+            if bad := _BAD_ESCAPE.search(path):
+                raise RequestRefused(
+                    400,
+                    f"req_uri at byte {bad.start()}: expected two hexadecimal"
+                    f" digits after %, found {path[bad.start() + 1 :][:2]!r}",
+                )
+            if settings.unquote_path:
+                path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+        if "\0" in path:
+            raise RequestRefused(400, "req_uri holds a NUL once decoded")
+        if settings.strict and (dots := _DOT_SEGMENT.search(path)):
+            raise RequestRefused(
+                400, f"req_uri has {dots.group()!r} once decoded (strict = on)"
+            )
+        query = environ["QUERY_STRING"]
+        uri = f"{req_uri}?{query}" if query else req_uri
+        environ["REQUEST_URI"] = environ["RAW_URI"] = uri
+        if self._plain_mount and script_name is None:
+            environ["PATH_INFO"] = path
+        else:
+            self._mount(environ, path, script_name)
+
+    def _mount(self, environ: Environ, path: str, script_name: str | None) -> None:
+        """Split `path` by whole segments; flup cut blindly."""
+        if script_name is not None:
+            prefix = normal_prefix(script_name)
+        elif self._removed_prefix:
+            environ["PATH_INFO"] = path  # SCRIPT_NAME is in the base
+            return
+        else:
+            prefix = self._script_name
+        if path == prefix or path.startswith(prefix + "/"):
+            environ["SCRIPT_NAME"] = prefix
+            environ["PATH_INFO"] = path[len(prefix) :]
+            return
+        if self._settings.script_name_mismatch == "404":
+            raise RequestRefused(
+                404, f"path {path[:200]!r} is not below script_name {prefix!r}"
+            )
+        server_log.warning(
+            "path %r is not below script_name %r: served with an empty SCRIPT_NAME;"
+            " does the front end remove the prefix? then set removed_prefix",
+            path[:200],
+            prefix,
+        )
+        environ["SCRIPT_NAME"] = ""
+        environ["PATH_INFO"] = path

@@ -1,0 +1,65 @@
+"""What one request needs from the engine that carries it.
+
+The WSGI layer knows neither sockets nor threads. It is handed an `Exchange` and
+calls it from one thread at a time: the worker that runs the application.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from paste_ajp.protocol import ForwardRequest
+
+
+class FrontEndGone(ConnectionError):
+    """Nobody is left to read the response, or to send the rest of the body.
+
+    An everyday event: remotes go away. An application that lets it pass ends its
+    request; it is logged at INFO.
+    """
+
+
+class BodyTruncated(FrontEndGone):
+    """The remote gave up before it had sent the body that it announced.
+
+    Raised by reads of ``wsgi.input``, so that a part of an upload is never taken
+    for the whole. The front end may still be there. Source: ajp13 notes, "EOF is
+    not success".
+    """
+
+
+class BodyTimeout(FrontEndGone):
+    """A body chunk that the front end owes did not come within read_timeout."""
+
+
+class BodyTooLarge(FrontEndGone):
+    """The body of unknown length grew beyond max_request_body."""
+
+
+class Exchange(Protocol):
+    """One Forward Request, up to its End Response."""
+
+    request: ForwardRequest
+
+    def read_body(self) -> bytes:
+        """Return the next piece of the request body, ``b""`` when it is complete.
+
+        Blocks. Raises BodyTruncated, BodyTimeout, BodyTooLarge or FrontEndGone.
+        """
+
+    @property
+    def body_is_complete(self) -> bool:
+        """Is there nothing more of the request body to come?"""
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send whole packets. Blocks; raises FrontEndGone."""
+
+    def finish(self, data: bytes) -> None:
+        """Send `data` and the End Response, in one piece where they fit one."""
+
+    def abort(self) -> None:
+        """Cut the connection, so that what was sent does not look complete.
+
+        There is no message for a failed response; closing without an End Response
+        tells httpd, and through it the remote, the truth.
+        """

@@ -1,0 +1,471 @@
+"""The response of one application call: start_response, write, and the body.
+
+What PEP 3333 leaves to the server is done here, and every rule of the AJP notes'
+section 7 that protects front ends from an application: one Send Headers before
+anything else, no hop-by-hop header, no body where HTTP allows none, never more bytes
+than the Content-Length says.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from html import escape
+from http import HTTPStatus
+from types import TracebackType
+from typing import Final
+
+from paste_ajp.logs import app_log
+from paste_ajp.protocol import HeaderRefused
+from paste_ajp.protocol.to_front_end import (
+    FLUSH,
+    assemble_send_headers,
+    encode_bodies,
+    encode_body,
+    encode_response_header,
+)
+from paste_ajp.wsgi.exchange import Exchange
+from paste_ajp.wsgi.file_wrapper import FileWrapper
+
+ExcInfo = (
+    tuple[type[BaseException], BaseException, TracebackType | None]
+    | tuple[None, None, None]
+)
+Headers = Iterable[tuple[str, str]]
+
+#: A body up to this many bytes is joined with its headers into one send.
+ONE_SEND: Final = 65536
+
+#: Status lines and header names learnt, at the most.
+LEARNT: Final = 1000
+
+#: Headers that an application has no say in: PEP 3333 forbids the hop-by-hop ones,
+#: mod_jk passes Transfer-Encoding on, lighttpd obeys Status.
+NOT_FOR_APPLICATIONS: Final = frozenset(
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+        "status",
+    ]
+)
+#: Statuses that have no body, whatever the application gives.
+BODILESS: Final = frozenset({204, 205, 304})
+#: Of these, the ones that may not even have a length. Source: RFC 9110, 8.6.
+LENGTHLESS: Final = frozenset({204})
+
+_STATUS = re.compile(r"([2-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+
+
+class ApplicationError(Exception):
+    """The application broke PEP 3333; the text says how. Answered 500."""
+
+
+class HttpDate:
+    """The Date header's value, made once a second."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._made_at = -1
+        self._text = ""
+
+    def __call__(self) -> str:
+        now = int(self._clock())
+        if now != self._made_at:
+            self._text = formatdate(now, usegmt=True)
+            self._made_at = now
+        return self._text
+
+
+http_date = HttpDate()
+
+_statuses: dict[str, tuple[int, str]] = {}
+_kinds: dict[str, int] = {}
+_warned: set[str] = set()
+
+# What a header's name says of it.
+_PLAIN, _LENGTH, _FORBIDDEN = 0, 1, 2
+
+
+def parse_status(status: object) -> tuple[int, str]:
+    """Return code and reason of ``"200 OK"``. Raises ApplicationError."""
+    if not isinstance(status, str):
+        raise ApplicationError(f"status must be a str, not {type(status).__name__}")
+    match = _STATUS.fullmatch(status)
+    if match is None:
+        raise ApplicationError(
+            f"status {status[:100]!r}: expected three digits from 200 to 999, a space"
+            " and a Latin-1 reason without control characters"
+        )
+    parsed = int(match[1]), (match[2] or "").strip()
+    if not parsed[1]:
+        parsed = parsed[0], standard_reason(parsed[0])
+    if len(_statuses) < LEARNT:
+        _statuses[status] = parsed
+    return parsed
+
+
+def standard_reason(code: int) -> str:
+    """Return HTTP's reason phrase, or one that is at least not empty."""
+    try:
+        return HTTPStatus(code).phrase
+    except ValueError:
+        return "Unknown"
+
+
+def _kind_of(name: object) -> int:
+    if not isinstance(name, str):
+        raise ApplicationError(
+            f"header name {name!r} must be a str, not {type(name).__name__}"
+        )
+    lower = name.lower()
+    if lower == "content-length":
+        kind = _LENGTH
+    elif lower in NOT_FOR_APPLICATIONS:
+        kind = _FORBIDDEN
+    else:
+        kind = _PLAIN
+    if len(_kinds) < LEARNT:
+        _kinds[name] = kind
+    return kind
+
+
+class Response:
+    """Turns what one application call gives into packets on an exchange.
+
+    One thread at a time. `headers_sent` tells whether an error page is still
+    possible; `finished` whether the End Response has gone out.
+    """
+
+    __slots__ = (
+        "_bodiless",
+        "_exchange",
+        "_fields",
+        "_length",
+        "_packet_size",
+        "_reason",
+        "_sent",
+        "_status",
+        "_strict",
+        "finished",
+        "headers_sent",
+    )
+
+    def __init__(
+        self, exchange: Exchange, *, packet_size: int, strict: bool = False
+    ) -> None:
+        self._exchange = exchange
+        self._packet_size = packet_size
+        self._strict = strict
+        self._bodiless = exchange.request.method == "HEAD"
+        self._status = 0  # until start_response
+        self._reason = ""
+        self._fields: list[bytes] = []
+        self._length: int | None = None  # what Content-Length says
+        self._sent = 0  # body bytes given by the application and sent
+        self.headers_sent = False
+        self.finished = False
+
+    @property
+    def status(self) -> int:
+        """The status code, 0 before start_response."""
+        return self._status
+
+    @property
+    def body_bytes(self) -> int:
+        """How many bytes of body were sent."""
+        return self._sent
+
+    def start_response(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: ExcInfo | None = None,
+    ) -> Callable[[bytes], None]:
+        """PEP 3333's start_response. Raises ApplicationError, HeaderRefused."""
+        if exc_info:
+            try:
+                if self.headers_sent and exc_info[1] is not None:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # no circle through the traceback
+        elif self._status:
+            raise ApplicationError("start_response called twice without exc_info")
+        parsed = _statuses.get(status) or parse_status(status)
+        fields: list[bytes] = []
+        length: int | None = None
+        for name, value in headers:
+            kind = _kinds.get(name)
+            if kind is None:
+                kind = _kind_of(name)
+            if kind:
+                if kind == _FORBIDDEN:
+                    self._drop(name)
+                    continue
+                if length is not None:
+                    raise ApplicationError("Content-Length given twice")
+                length = self._parse_length(value)
+                if parsed[0] in LENGTHLESS:
+                    continue
+            fields.append(encode_response_header(name, value))
+        self._status, self._reason = parsed
+        self._fields = fields
+        self._length = length
+        if parsed[0] in BODILESS:
+            self._bodiless = True
+        return self.write
+
+    def _drop(self, name: str) -> None:
+        problem = "only the server may send it (PEP 3333, hop-by-hop headers)"
+        if self._strict:
+            raise HeaderRefused(name, problem)
+        if name not in _warned and len(_warned) < LEARNT:
+            _warned.add(name)
+            app_log.warning(
+                "response header %s dropped, here and from now on: %s", name, problem
+            )
+
+    @staticmethod
+    def _parse_length(value: object) -> int:
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            return int(value)
+        raise ApplicationError(f"Content-Length {value!r}: expected digits in a str")
+
+    def write(self, data: bytes) -> None:
+        """PEP 3333's write: sends `data`, and flushes, before it returns."""
+        if type(data) is not bytes:
+            data = self._to_bytes(data)
+        if not self._status:
+            raise ApplicationError("write called before start_response")
+        if self.finished:
+            raise ApplicationError("write called after the response was complete")
+        if data:
+            self._send_piece(data)
+
+    @staticmethod
+    def _to_bytes(data: object) -> bytes:
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            return bytes(data)
+        raise ApplicationError(
+            f"the body must be bytes, not {type(data).__name__}: {data!r:.100}"
+        )
+
+    # -- the body ---------------------------------------------------------------
+
+    def send_result(self, result: Iterable[bytes]) -> None:
+        """Send what the application returned, to its End Response.
+
+        Each piece is sent, and flushed, before the next is asked for. Where all of
+        the body is there at once, all leaves at once.
+        """
+        if type(result) is list or type(result) is tuple:
+            self._send_list(result)
+            return
+        if not (isinstance(result, FileWrapper) and self._send_file(result)):
+            for piece in result:
+                if type(piece) is not bytes:
+                    piece = self._to_bytes(piece)
+                if not self._status:
+                    raise ApplicationError(
+                        "the first piece of the body came before start_response"
+                    )
+                if self._bodiless:
+                    break  # nothing more can reach the remote
+                if piece and not self._send_piece(piece):
+                    break
+        self._finish(b"")
+
+    def _send_list(self, result: list[bytes] | tuple[bytes, ...]) -> None:
+        if len(result) == 1:
+            body = result[0]
+            if type(body) is not bytes:
+                body = self._to_bytes(body)
+            pieces = result
+            total = len(body)
+        else:
+            pieces = [
+                piece if type(piece) is bytes else self._to_bytes(piece)
+                for piece in result
+            ]
+            total = sum(map(len, pieces))
+            body = b"".join(pieces) if total <= ONE_SEND else b""
+        if not self._status:
+            raise ApplicationError("start_response was not called")
+        if self._length is None and not self.headers_sent:
+            # What PEP 3333 asks for one piece holds for any list: the sum is known.
+            self._know_length(total)
+        if total <= ONE_SEND:
+            self._finish(body)
+            return
+        if self._bodiless:
+            self._finish(b"")
+            return
+        for piece in pieces:
+            if piece and not self._send_piece(piece, flush=False):
+                return
+        self._finish(b"")
+
+    def _know_length(self, total: int) -> None:
+        """Add the Content-Length, unless there is none to state."""
+        if self._bodiless and (total == 0 or self._status in BODILESS):
+            return  # a HEAD that gave no body does not say that GET would give none
+        self._length = total
+        self._fields.append(encode_response_header("Content-Length", str(total)))
+
+    def _send_piece(self, data: bytes, flush: bool = True) -> bool:
+        """Send a piece; False when the Content-Length is used up: the rest is moot."""
+        if self._bodiless:
+            if not self.headers_sent:
+                self._exchange.send(self._head())
+            return True
+        surplus = False
+        if self._length is not None:
+            left = self._length - self._sent
+            if len(data) > left:
+                self._report_surplus(len(data) - left)
+                data = data[:left]
+                surplus = True
+        self._sent += len(data)
+        send = self._exchange.send
+        complete = self._sent == self._length
+        head = b"" if self.headers_sent else self._head()
+        if len(data) <= ONE_SEND:
+            packets = head + encode_body(data, self._packet_size) if data else head
+            if complete and self._exchange.body_is_complete:
+                # The last byte: the End Response goes along, close() comes after.
+                self.finished = True
+                self._exchange.finish(packets)
+                return not surplus
+            send(packets + FLUSH if flush else packets)
+            return not surplus
+        if head:
+            send(head)
+        for packets in encode_bodies(data, self._packet_size):
+            send(packets)
+        if complete and self._exchange.body_is_complete:
+            self.finished = True
+            self._exchange.finish(b"")
+        elif flush:
+            send(FLUSH)
+        return not surplus
+
+    def _send_file(self, wrapper: FileWrapper) -> bool:
+        """Send a regular file without a bytes object per piece; False if it is none."""
+        if not self._status:
+            raise ApplicationError("start_response was not called")
+        left = None if self._length is None else self._length - self._sent
+        batches = wrapper.packets(self._packet_size, left)
+        if batches is None or self._bodiless:
+            return False
+        if not self.headers_sent:
+            self._exchange.send(self._head())
+        for count, packets in batches:
+            self._sent += count
+            self._exchange.send(packets)
+        return True
+
+    def _finish(self, body: bytes) -> None:
+        """Send the last bytes and the End Response; check what was promised."""
+        if self.finished:
+            return
+        if not self._status:
+            raise ApplicationError("start_response was not called")
+        if self._length is None and not body and not self.headers_sent:
+            self._know_length(self._sent)
+        if self._bodiless:
+            body = b""
+        else:
+            length = self._length
+            sent = self._sent + len(body)
+            if length is not None and sent != length:
+                if sent < length:
+                    raise ApplicationError(
+                        f"the body ended after {sent} bytes, its Content-Length is"
+                        f" {length}"
+                    )
+                self._report_surplus(sent - length)
+                body = body[: length - self._sent]
+                sent = length
+            self._sent = sent
+        packets = b"" if self.headers_sent else self._head()
+        if body:
+            packets += encode_body(body, self._packet_size)
+        self.finished = True
+        self._exchange.finish(packets)
+
+    def _report_surplus(self, count: int) -> None:
+        request = self._exchange.request
+        app_log.error(
+            "%s %s: the body is %d bytes longer than its Content-Length %s;"
+            " the surplus is not sent",
+            request.method,
+            request.req_uri,
+            count,
+            self._length,
+        )
+
+    def _head(self) -> bytes:
+        """Encode Send Headers; HeadersTooLarge where they do not fit a packet."""
+        packet = assemble_send_headers(
+            self._status, self._reason, self._fields, self._packet_size, http_date
+        )
+        self.headers_sent = True
+        return packet
+
+    # -- when all is lost -------------------------------------------------------
+
+    def send_error(self, status: int, detail: str = "", **headers: str) -> None:
+        """Replace what was started by a neutral page. Only before headers_sent."""
+        packets = error_packets(
+            status,
+            detail,
+            packet_size=self._packet_size,
+            with_body=self._exchange.request.method != "HEAD",
+            headers=[
+                (name.replace("_", "-"), value) for name, value in headers.items()
+            ],
+        )
+        self._status = status
+        self.headers_sent = self.finished = True
+        self._exchange.finish(packets)
+
+
+def error_page(status: int, detail: str = "") -> bytes:
+    """Return a page that says no more than the status does, and `detail` if given."""
+    title = f"{status} {standard_reason(status)}"
+    more = f"<pre>{escape(detail)}</pre>\n" if detail else ""
+    return (
+        "<!DOCTYPE html>\n"
+        f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>\n'
+        f"<body><h1>{title}</h1>\n{more}</body></html>\n"
+    ).encode("utf-8", "replace")
+
+
+def error_packets(
+    status: int,
+    detail: str = "",
+    *,
+    packet_size: int,
+    with_body: bool = True,
+    headers: Iterable[tuple[str, str]] = (),
+) -> bytes:
+    """Return Send Headers and body of a complete error response, no End Response."""
+    page = error_page(status, detail)
+    fields = [
+        encode_response_header("Content-Type", "text/html; charset=utf-8"),
+        encode_response_header("Content-Length", str(len(page))),
+        *(encode_response_header(name, value) for name, value in headers),
+    ]
+    head = assemble_send_headers(
+        status, standard_reason(status), fields, packet_size, http_date
+    )
+    return head + encode_body(page, packet_size) if with_body else head

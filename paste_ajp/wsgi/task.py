@@ -1,0 +1,185 @@
+"""One application call, from the Forward Request to the End Response.
+
+Whatever the application does, exactly one of these happens: a complete response, a
+complete error response, or, once headers have gone out, a cut connection.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from paste_ajp.logs import access_line, access_log, app_log, protocol_log
+from paste_ajp.protocol import ForwardRequest, LocalProtocolError
+from paste_ajp.settings import Settings
+from paste_ajp.wsgi.environ import Environ, EnvironBuilder, RequestRefused
+from paste_ajp.wsgi.exchange import (
+    BodyTimeout,
+    BodyTooLarge,
+    BodyTruncated,
+    Exchange,
+    FrontEndGone,
+)
+from paste_ajp.wsgi.input import RequestBody, spool
+from paste_ajp.wsgi.response import ApplicationError, Response
+
+Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+#: A spooled body up to this many bytes stays in memory.
+SPOOL_IN_MEMORY = 1 << 20
+
+
+class Task:
+    """Runs an application for one exchange after another; threads may share it."""
+
+    def __init__(
+        self, application: Application, settings: Settings, environs: EnvironBuilder
+    ) -> None:
+        self.application = application
+        self._settings = settings
+        self._environs = environs
+
+    def __call__(self, exchange: Exchange) -> int:
+        """Serve one exchange and return the status of the response that was sent.
+
+        Raises nothing: what goes wrong is answered, or the connection cut, and logged.
+        """
+        settings = self._settings
+        access = settings.access_log
+        started = time.perf_counter() if access else 0.0
+        response = Response(
+            exchange, packet_size=settings.packet_size, strict=settings.strict
+        )
+        try:
+            environ = self._environs.build(exchange.request, exchange)
+            if settings.spool_body and exchange.request.is_chunked:
+                self._spool(environ, response)
+            else:
+                self._call(environ, response)
+        except FrontEndGone as gone:
+            self._front_end_gone(gone, exchange, response)
+        except RequestRefused as refused:
+            protocol_log.warning(
+                "%s: refused with %d: %s", _name(exchange), refused.status, refused
+            )
+            self._error(refused.status, exchange, response)
+        except BaseException as error:  # noqa: BLE001 - the outermost frame of a request
+            self._application_failed(error, exchange, response)
+        if access:
+            _log_access(exchange.request, response, time.perf_counter() - started)
+        return response.status
+
+    def _call(self, environ: Environ, response: Response) -> None:
+        body = environ["wsgi.input"]
+        try:
+            result = self.application(environ, response.start_response)
+            try:
+                response.send_result(result)
+            finally:
+                close = getattr(result, "close", None)
+                if close is not None:
+                    close()
+        finally:
+            if type(body) is RequestBody:
+                body.detach()
+
+    def _spool(self, environ: Environ, response: Response) -> None:
+        """Read a body of unknown length first, and state its length.
+
+        For applications that read CONTENT_LENGTH bytes and no more.
+        """
+        with tempfile.SpooledTemporaryFile(max_size=SPOOL_IN_MEMORY) as file:
+            body = environ["wsgi.input"]
+            environ["CONTENT_LENGTH"] = str(spool(body, file))
+            body.detach()
+            environ["wsgi.input"] = file
+            self._call(environ, response)
+
+    # -- when something goes wrong ----------------------------------------------
+
+    def _front_end_gone(
+        self, gone: FrontEndGone, exchange: Exchange, response: Response
+    ) -> None:
+        status = 0
+        if isinstance(gone, BodyTooLarge):
+            status = 413
+        elif isinstance(gone, BodyTimeout):
+            status = 408
+        elif isinstance(gone, BodyTruncated):
+            status = 400
+        protocol_log.info("%s: %s", _name(exchange), gone)
+        if status:
+            self._error(status, exchange, response)
+        else:
+            exchange.abort()
+
+    def _application_failed(
+        self, error: BaseException, exchange: Exchange, response: Response
+    ) -> None:
+        if isinstance(error, (ApplicationError, LocalProtocolError)):
+            # The message says what the application did; where it did is below it.
+            app_log.error(
+                "%s: broke PEP 3333: %s", _name(exchange), error, exc_info=error
+            )
+        elif response.finished:
+            app_log.error(
+                "%s: failed after its response was complete",
+                _name(exchange),
+                exc_info=error,
+            )
+        else:
+            app_log.error(
+                "%s: the application failed%s",
+                _name(exchange),
+                ", its response is cut off" if response.headers_sent else "",
+                exc_info=error,
+            )
+        detail = ""
+        if self._settings.debug:
+            detail = "".join(traceback.format_exception(error))
+        self._error(500, exchange, response, detail)
+
+    def _error(
+        self, status: int, exchange: Exchange, response: Response, detail: str = ""
+    ) -> None:
+        """Send an error page if that is still possible, else cut the connection."""
+        if response.finished:
+            return
+        if response.headers_sent:
+            exchange.abort()
+            return
+        try:
+            response.send_error(status, detail)
+        except FrontEndGone as gone:
+            protocol_log.info("%s: %s", _name(exchange), gone)
+            exchange.abort()
+
+
+def _name(exchange: Exchange) -> str:
+    """Return method and path for a log line; the query may hold secrets."""
+    request = exchange.request
+    return f"{request.method} {request.req_uri[:500]}"
+
+
+def _log_access(request: ForwardRequest, response: Response, seconds: float) -> None:
+    headers = dict(request.headers)
+    query = request.attributes.get("query_string")
+    access_log.info(
+        "%s",
+        access_line(
+            remote_addr=request.remote_addr or "",
+            remote_user=str(request.attributes.get("remote_user") or ""),
+            method=request.method,
+            uri=f"{request.req_uri}?{query}" if query else request.req_uri,
+            protocol=request.protocol,
+            status=response.status,
+            body_bytes=response.body_bytes,
+            referer=headers.get("referer", ""),
+            user_agent=headers.get("user-agent", ""),
+            seconds=seconds,
+            ended_at=time.time(),
+        ),
+    )
