@@ -143,6 +143,8 @@ class Program:
                 stderr=output,
                 env=self.env,
                 cwd=self.cwd,
+                # httpd's prefork signals its whole process group when it stops
+                start_new_session=True,
             )
         running.append(self)
         try:

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# http.client takes 100 header lines and no more; there is no public way to say so
+vars(http.client)["_MAXHEADERS"] = 1000
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -61,13 +61,14 @@ def python_program(
 @contextlib.contextmanager
 def serving_process(
     application: str = "tests.apps.site:application",
-    *flags: str,
+    *,
+    flags: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Serve an application with ``python -m paste_ajp serve`` until the end.
 
     ``flags`` are further settings, as on the command line:
-    ``"--script-name", "/app"``.
+    ``["--script-name", "/app"]``.
     """
     port = free_port()
     arguments = ["-m", "paste_ajp", "serve", application]
