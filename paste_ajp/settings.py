@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from paste_ajp.addresses import (
     Address,
@@ -149,7 +149,7 @@ class Settings:
         "to be put back as SCRIPT_NAME.",
         group=_MOUNT,
     )
-    script_name_mismatch: str = option(
+    script_name_mismatch: Literal["serve", "404"] = option(
         "serve",
         Choice("serve", "404"),
         "What becomes of a path outside script_name: served with an empty "
@@ -249,14 +249,14 @@ class Settings:
         "The largest packet that we accept, in bytes; not less than packet_size.",
         group=_WIRE,
     )
-    uri_encoding: str = option(
+    uri_encoding: Literal["auto", "escaped", "decoded"] = option(
         "auto",
         Choice("auto", "escaped", "decoded"),
         "Whether request paths arrive percent-encoded: decoded from lighttpd, "
         "escaped from all others; auto tells them apart.",
         group=_WIRE,
     )
-    body_framing: str = option(
+    body_framing: Literal["auto", "standard", "raw"] = option(
         "auto",
         Choice("auto", "standard", "raw"),
         "How request body chunks are framed: raw by lighttpd, standard by all "
@@ -391,7 +391,7 @@ class Settings:
         "thread; 0 for never.",
         group=_TIMES,
     )
-    application_timeout_action: str = option(
+    application_timeout_action: Literal["report", "answer"] = option(
         "report",
         Choice("report", "answer"),
         "What follows application_timeout: the report alone, or also an answer "

@@ -1,0 +1,453 @@
+"""The shell's door: ``paste-ajp`` and ``python -m paste_ajp``.
+
+Exit status: 0 when all went well, 1 when an application could not be loaded or
+an address not be bound, 2 for wrong usage or settings. An error is one line on
+stderr; an application that fails while it is imported shows its traceback too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import difflib
+import importlib
+import logging.config
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from urllib.parse import quote
+
+from paste.deploy import loadapp
+
+from paste_ajp import deploy, options
+from paste_ajp.inifile import IniFile, ServerSection
+from paste_ajp.logs import log_to_stderr, server_log
+from paste_ajp.options import SettingError, match_names
+from paste_ajp.serving import BindError, Server
+from paste_ajp.settings import FOREIGN, Settings
+from paste_ajp.version import VERSION
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+PROG = "paste-ajp"
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+class UsageError(Exception):
+    """What was asked for makes no sense; the text says why."""
+
+
+class LoadError(Exception):
+    """An application that cannot be had; the text may have several lines."""
+
+
+class Command(NamedTuple):
+    """One sub-command: ``add_arguments`` fills its parser, ``run`` does it."""
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser that states an error in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that ``argv`` names and give back the exit status."""
+    parser = make_parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error(_unknown_flag(unknown, arguments))
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except (UsageError, SettingError) as error:
+        return _fail(error, EXIT_USAGE)
+    except (LoadError, BindError) as error:
+        return _fail(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        return 130  # as a shell reports SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has had enough of it. Python would complain
+        # once more when it flushes stdout at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_FAILED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    parser = _Parser(prog=PROG, description="An AJP/1.3 server for WSGI applications.")
+    parser.add_argument("--version", action="version", version=f"{PROG} {VERSION}")
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True
+    )
+    for command in COMMANDS:
+        one = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help,
+            allow_abbrev=False,
+        )
+        command.add_arguments(one)
+        one.set_defaults(run=command.run)
+    return parser
+
+
+def _fail(error: Exception, status: int) -> int:
+    print(f"{PROG}: {error}", file=sys.stderr)
+    return status
+
+
+def _unknown_flag(unknown: Sequence[str], arguments: argparse.Namespace) -> str:
+    flag = next((word for word in unknown if word.startswith("-")), unknown[0])
+    name = flag.partition("=")[0]
+    flags = (
+        [row.flag for row in Settings.rows()] if arguments.command == "serve" else []
+    )
+    near = difflib.get_close_matches(name, flags, n=1)
+    return f"no such flag: {name}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+# -- serve
+
+
+def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = f"{PROG} serve [flags] APP [name=value ...]"
+    parser.add_argument(
+        "application",
+        metavar="APP",
+        help="an INI file, or FILE#NAME for [app:NAME] in it; module:attribute;"
+        " or module:factory()",
+    )
+    parser.add_argument(
+        "variables",
+        nargs="*",
+        metavar="name=value",
+        help="what %%(name)s means in the INI file",
+    )
+    parser.add_argument(
+        "--server-name",
+        metavar="NAME",
+        help="take settings from [server:NAME] of the INI file; default: main",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="check the settings, load the application, and exit",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="log at level DEBUG"
+    )
+    options.add_flags(parser, Settings.rows())
+
+
+def _run_serve(arguments: argparse.Namespace) -> int:
+    """Serve an application until a signal ends it."""
+    here = str(Path.cwd())
+    if "" not in sys.path and here not in sys.path:
+        sys.path.insert(0, here)  # as python -m does for its module
+    flags = {
+        row.name: vars(arguments)[row.name]
+        for row in Settings.rows()
+        if row.name in vars(arguments)
+    }
+    target = find_target(
+        arguments.application, arguments.variables, arguments.server_name
+    )
+    target.set_up_logging()
+    log_to_stderr(logging.DEBUG if arguments.verbose else logging.INFO)
+    if arguments.verbose:
+        logging.getLogger("paste_ajp").setLevel(logging.DEBUG)
+    settings = Settings.parse(merged(target.written_settings(), flags))
+    server = Server(None, settings, load_application=target.load)
+    if arguments.check:
+        settings.load_secret()
+        target.load()
+        print(f"{target}: settings and application are fine")
+        return EXIT_OK
+    server.bind()  # before the application is loaded, which may take long
+    server.application = target.load()
+    server.run()
+    return EXIT_OK
+
+
+def merged(
+    written: Mapping[str, object], flags: Mapping[str, object]
+) -> dict[str, object]:
+    """Let flags override what a file says.
+
+    ``listen`` and ``host`` with ``port`` say the same thing in two ways, so
+    either one, as a flag, overrides the other one too.
+    """
+    named = match_names(Settings.rows(), written, FOREIGN)
+    if "listen" in flags:
+        named = {k: v for k, v in named.items() if k not in ("host", "port")}
+    elif "host" in flags or "port" in flags:
+        named.pop("listen", None)
+    if "secret" in flags or "secret_file" in flags:
+        named = {k: v for k, v in named.items() if k not in ("secret", "secret_file")}
+    return named | dict(flags)
+
+
+# -- What can be served
+
+
+def find_target(
+    text: str, variables: Sequence[str] = (), server_name: str | None = None
+) -> IniTarget | ModuleTarget:
+    """Tell an INI file from a module. Raises UsageError for neither."""
+    path, _, name = text.partition("#")
+    if Path(path).is_file() or Path(path).suffix in (".ini", ".cfg", ".conf"):
+        return IniTarget(path, name or None, server_name, _as_pairs(variables))
+    match = re.fullmatch(r"([\w.]+):([\w.]+)(\(\))?", text)
+    if not match:
+        raise UsageError(
+            f"{text}: expected an INI file, module:attribute or module:factory()"
+        )
+    if variables or server_name:
+        raise UsageError(f"{text}: name=value and --server-name are for INI files")
+    return ModuleTarget(match[1], match[2], is_factory=bool(match[3]))
+
+
+def _as_pairs(variables: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for variable in variables:
+        name, separator, value = variable.partition("=")
+        if not (separator and name):
+            raise UsageError(f"{variable}: expected name=value")
+        pairs[name] = value
+    return pairs
+
+
+class IniTarget:
+    """An application in an INI file, which may have a server section for us."""
+
+    def __init__(
+        self,
+        path: str,
+        app_name: str | None,
+        server_name: str | None,
+        variables: Mapping[str, str],
+    ) -> None:
+        self._path = path
+        self._app_name = app_name
+        self._server_name = server_name
+        self._variables = dict(variables)
+        self._absolute = str(Path(path).resolve())
+        try:
+            self._file = IniFile(self._absolute, self._variables)
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from error
+        except (UnicodeDecodeError, configparser.Error) as error:
+            raise UsageError(f"{path}: {_one_line(error)}") from error
+
+    def __str__(self) -> str:
+        return f"{self._path}#{self._app_name}" if self._app_name else self._path
+
+    def set_up_logging(self) -> None:
+        """Do as ``[loggers]`` of the file says, where there is one."""
+        if not self._file.has_section("loggers"):
+            return
+        places = {
+            "here": str(Path(self._absolute).parent),
+            "__file__": self._absolute,
+        }
+        try:
+            logging.config.fileConfig(
+                self._absolute,
+                places | self._variables,
+                disable_existing_loggers=False,
+            )
+        except Exception as error:  # handlers are code of anybody's
+            problem = f"{type(error).__name__}: {_one_line(error)}"
+            raise UsageError(f"{self._path}: [loggers]: {problem}") from error
+
+    def written_settings(self) -> dict[str, object]:
+        """Give what the server section says, when it is meant for us.
+
+        Raises UsageError when it cannot be read, or was asked for and is
+        missing, and SettingError, which names it, for a wrong setting.
+        """
+        section = self._server_section()
+        if section is None:
+            return {}
+        if not section.is_ours:
+            server_log.warning(
+                "%s: [%s] is for %s; its settings are not used",
+                self._path,
+                section.name,
+                section.code or "another server",
+            )
+            return {}
+        written: dict[str, object] = dict(section.stated)
+        if "fork" in section.code:
+            written = deploy.in_fork_terms(written)
+        try:
+            Settings.parse(written)
+        except SettingError as error:
+            raise UsageError(f"{self._path} [{section.name}]: {error}") from error
+        return written
+
+    def _server_section(self) -> ServerSection | None:
+        if self._server_name is None and not self._file.server_names():
+            return None
+        try:
+            return self._file.server(self._server_name)
+        except (LookupError, OSError, configparser.Error) as error:
+            if isinstance(error, LookupError) and self._server_name is None:
+                return None  # sections for others, and no main one
+            raise UsageError(f"{self._path}: {_one_line(error)}") from error
+
+    def load(self) -> WSGIApplication:
+        """Load the application. Raises LoadError."""
+        uri = f"config:{quote(self._absolute)}"
+        try:
+            application: WSGIApplication = loadapp(
+                uri, name=self._app_name, global_conf=self._variables
+            )
+        except Exception as error:  # whatever an application raises
+            raise LoadError(_traced(str(self), error)) from error
+        return application
+
+
+@dataclass(frozen=True)
+class ModuleTarget:
+    """An application in a module, or what a function in it gives back."""
+
+    module: str
+    attribute: str
+    is_factory: bool
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.attribute}{'()' if self.is_factory else ''}"
+
+    def set_up_logging(self) -> None:
+        """Leave logging to the default."""
+
+    def written_settings(self) -> dict[str, object]:
+        """Give no settings: a module has none."""
+        return {}
+
+    def load(self) -> WSGIApplication:
+        """Import the application. Raises LoadError."""
+        found: object = self._import()
+        path = self.module
+        for name in self.attribute.split("."):
+            if not hasattr(found, name):
+                near = difflib.get_close_matches(name, dir(found), n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise LoadError(f"cannot load {self}: {path} has no {name}{hint}")
+            found = getattr(found, name)
+            path = f"{path}.{name}"
+        if self.is_factory:
+            if not callable(found):
+                raise LoadError(f"cannot load {self}: {path} cannot be called")
+            try:
+                found = found()
+            except Exception as error:  # whatever a factory raises
+                raise LoadError(_traced(str(self), error)) from error
+        if not callable(found):
+            raise LoadError(
+                f"cannot load {self}: a {type(found).__name__} is no WSGI application"
+            )
+        return found
+
+    def _import(self) -> object:
+        try:
+            return importlib.import_module(self.module)
+        except Exception as error:  # whatever a module raises
+            if isinstance(error, ModuleNotFoundError) and self._is_missing(error.name):
+                raise LoadError(
+                    f"cannot load {self}: no module named {error.name}"
+                ) from error
+            raise LoadError(_traced(str(self), error)) from error
+
+    def _is_missing(self, name: str | None) -> bool:
+        """Tell the module that was asked for from one that it imports in vain."""
+        return name is not None and f"{self.module}.".startswith(f"{name}.")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _traced(target: str, error: BaseException) -> str:
+    """Say that ``target`` failed, with the frames that are the application's."""
+    traced = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = traced
+    while link is not None:
+        link.stack = traceback.StackSummary.from_list(
+            [frame for frame in link.stack if not _is_machinery(frame.filename)]
+        )
+        link = link.__cause__ or link.__context__
+    lines = "".join(traced.format()).rstrip()
+    return f"cannot load {target}: {type(error).__name__}: {_one_line(error)}\n{lines}"
+
+
+def _is_machinery(filename: str) -> bool:
+    parts = Path(filename).parts
+    return (
+        filename.startswith("<frozen importlib")
+        or filename in (__file__, importlib.__file__)
+        or parts[-3:-1] == ("paste", "deploy")
+    )
+
+
+# -- settings
+
+_PREFACE = """\
+# Settings
+
+<!-- Written by: paste-ajp settings --markdown -->
+
+Each setting can be written in the server section of an INI file, as a keyword
+argument of `paste_ajp.serve` and as a flag of `paste-ajp serve`. Case, `_` and
+`-` in a name do not matter: `script_name`, `scriptName` and `script-name` are
+one. A setting that does not exist, or that is given twice, is refused.
+
+"""
+
+
+def _add_settings_arguments(parser: argparse.ArgumentParser) -> None:
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="as the page in docs/")
+    form.add_argument("--ini", action="store_true", help="as a section to fill in")
+
+
+def _run_settings(arguments: argparse.Namespace) -> int:
+    """Print the table of settings."""
+    rows = Settings.rows()
+    if arguments.markdown:
+        text = _PREFACE + options.as_markdown(rows)
+    elif arguments.ini:
+        text = options.as_ini(rows, "server:main", ["use = egg:paste_ajp"])
+    else:
+        text = options.as_text(rows)
+    sys.stdout.write(text)
+    return EXIT_OK
+
+
+#: All commands, in the order of --help. A new one is a line here.
+COMMANDS: tuple[Command, ...] = (
+    Command("serve", "Serve a WSGI application.", _add_serve_arguments, _run_serve),
+    Command(
+        "settings",
+        "Print every setting and what it does.",
+        _add_settings_arguments,
+        _run_settings,
+    ),
+)

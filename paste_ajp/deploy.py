@@ -1,0 +1,245 @@
+"""PasteDeploy's door: ``use = egg:paste_ajp`` in a server section.
+
+PasteDeploy knows two kinds of server. A *factory* is called while the file is
+loaded and gives back what will serve; a *runner* is called with the application
+and serves at once. pserve and its like load the server before the application,
+so the factory checks the settings and binds the addresses at once: a mistake is
+heard of before a slow application is loaded. Both raise SettingError and
+BindError as they are; pserve would turn a SystemExit into exit status 0.
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, overload
+from urllib.parse import quote
+
+from paste.deploy import loadapp
+
+from paste_ajp.inifile import LOADER_KEYS, Hidden, IniFile, ServerSection
+from paste_ajp.logs import server_log
+from paste_ajp.options import SettingError, fold, is_secret_name
+from paste_ajp.serving import Server
+from paste_ajp.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+class Runner:
+    """A bound server that waits for its application; what factories give back."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def __call__(self, application: WSGIApplication) -> None:
+        """Serve ``application`` and return when the server was stopped."""
+        self.server.application = application
+        self.server.run()
+
+
+def server_factory(global_conf: Mapping[str, str] | None, /, **given: str) -> Runner:
+    """Check the settings, bind the addresses, and give back what will serve.
+
+    Raises SettingError and BindError, whose texts say what to change.
+    """
+    return _factory(global_conf or {}, given)
+
+
+@overload
+def server_runner(
+    application: Mapping[str, str], global_conf: None = None, /, **given: str
+) -> Runner: ...
+
+
+@overload
+def server_runner(
+    application: WSGIApplication, global_conf: Mapping[str, str] | None, /, **given: str
+) -> None: ...
+
+
+def server_runner(
+    application: WSGIApplication | Mapping[str, str],
+    global_conf: Mapping[str, str] | None = None,
+    /,
+    **given: str,
+) -> Runner | None:
+    """Serve ``application`` and return when the server was stopped.
+
+    ``use = call:paste_ajp.deploy:server_runner`` makes PasteDeploy call this as
+    if it were a factory, with global_conf alone; then it is one.
+    """
+    if isinstance(application, Mapping):
+        return server_factory(application, **given)
+    server_factory(global_conf, **given)(application)
+    return None
+
+
+def fork_server_factory(
+    global_conf: Mapping[str, str] | None, /, **given: str
+) -> Runner:
+    """Do as :func:`server_factory`, with flup's ``ajp_fork`` in mind.
+
+    Several processes of one thread each, for applications that know no threads.
+    flup's minSpare and maxSpare counted processes there; here their number is
+    fixed: maxChildren (processes), else maxSpare, else 5.
+    """
+    return _factory(global_conf or {}, given, in_fork_terms)
+
+
+@overload
+def fork_server_runner(
+    application: Mapping[str, str], global_conf: None = None, /, **given: str
+) -> Runner: ...
+
+
+@overload
+def fork_server_runner(
+    application: WSGIApplication, global_conf: Mapping[str, str] | None, /, **given: str
+) -> None: ...
+
+
+def fork_server_runner(
+    application: WSGIApplication | Mapping[str, str],
+    global_conf: Mapping[str, str] | None = None,
+    /,
+    **given: str,
+) -> Runner | None:
+    """Do as :func:`server_runner`, with flup's ``ajp_fork`` in mind."""
+    if isinstance(application, Mapping):
+        return fork_server_factory(application, **given)
+    fork_server_factory(global_conf, **given)(application)
+    return None
+
+
+def in_fork_terms(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the options of flup's ``ajp_fork`` to settings."""
+    spare = {"minspare": "", "maxspare": "5"}
+    settings: dict[str, Any] = {}
+    for name, value in given.items():
+        if fold(name) in spare:
+            spare[fold(name)] = value
+        else:
+            settings[name] = value
+    names = {fold(name) for name in settings}
+    if not names & {"threads", "maxthreads"}:
+        settings["threads"] = 1
+    if not names & {"processes", "maxchildren"}:
+        settings["processes"] = spare["maxspare"]
+    return settings
+
+
+def _factory(
+    global_conf: Mapping[str, str],
+    given: Mapping[str, str],
+    translate: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
+) -> Runner:
+    given = {name: text for name, text in given.items() if name not in LOADER_KEYS}
+    ini = _ini_file(global_conf)
+    if ini is not None:
+        given = with_hidden_settings(ini, given)
+    settings = Settings.parse(translate(given))
+    server = Server(None, settings, load_application=_application_loader(ini))
+    server.bind()
+    return Runner(server)
+
+
+def _ini_file(global_conf: Mapping[str, str]) -> IniFile | None:
+    """Open the file that is being loaded, when it is an INI file."""
+    path = global_conf.get("__file__")
+    if not path:
+        return None
+    try:
+        return IniFile(path, global_conf)
+    except (OSError, UnicodeDecodeError, configparser.Error):
+        return None  # a loader of another kind has read it in its own way
+
+
+def _application_loader(ini: IniFile | None) -> Callable[[], WSGIApplication] | None:
+    """Give a function that loads the main application of the file once more."""
+    if ini is None:
+        return None
+    uri = f"config:{quote(ini.path)}"
+    global_conf = ini.global_additions()
+
+    def load_application() -> WSGIApplication:
+        application: WSGIApplication = loadapp(uri, global_conf=global_conf)
+        return application
+
+    return load_application
+
+
+# -- Settings that PasteDeploy drops
+
+
+def with_hidden_settings(ini: IniFile, given: Mapping[str, str]) -> dict[str, str]:
+    """Add to ``given`` what the section says and PasteDeploy has dropped.
+
+    The section's own value is what counts, and a warning says so. PasteDeploy
+    does not tell which section it has read, so it is told by what it delivers;
+    where two could be meant that hide different values, SettingError is raised.
+    """
+    sections = [s for s in _readable_servers(ini) if s.delivered == dict(given)]
+    sections = [section for section in sections if section.is_ours] or sections
+    if not any(section.hidden for section in sections):
+        return dict(given)
+    first = sections[0]
+    for other in sections[1:]:
+        if other.stated != first.stated:
+            raise _ambiguous(ini, first, other)
+    for hidden in first.hidden.values():
+        if hidden.stated != hidden.global_value:
+            _warn(ini, first, hidden)
+    return first.stated
+
+
+def _readable_servers(ini: IniFile) -> list[ServerSection]:
+    sections = []
+    for name in ini.server_names():
+        try:
+            sections.append(ini.server(name))
+        except (LookupError, OSError, configparser.Error) as error:
+            # Not the one that is being loaded: PasteDeploy has read that.
+            server_log.debug("%s: [server:%s]: %s", ini.path, name, error)
+    return sections
+
+
+def _warn(ini: IniFile, section: ServerSection, hidden: Hidden) -> None:
+    name = hidden.name
+    secret = is_secret_name(name)
+    server_log.warning(
+        "%s: [%s] sets %s = %s, and %s sets %s%s, for which PasteDeploy drops the"
+        " former. Using [%s]. Rename the latter, or if it shall decide, write"
+        " %s = %%(%s)s in [%s].",
+        ini.path,
+        section.name,
+        name,
+        "..." if secret else hidden.stated,
+        hidden.hidden_by,
+        name,
+        " too" if secret else f" = {hidden.global_value}",
+        section.name,
+        name,
+        name,
+        section.name,
+    )
+
+
+def _ambiguous(
+    ini: IniFile, first: ServerSection, other: ServerSection
+) -> SettingError:
+    """Say which setting two sections state differently, both hidden."""
+    name = next(
+        name
+        for name in first.hidden | other.hidden
+        if first.stated.get(name) != other.stated.get(name)
+    )
+    hidden = (first.hidden | other.hidden)[name]
+    return SettingError(
+        name,
+        first.stated.get(name),
+        f"hidden by {hidden.hidden_by} of {ini.path}, and [{first.name}] and"
+        f" [{other.name}] set it differently, so it cannot be told which is meant;"
+        f" rename the one in {hidden.hidden_by}",
+    )

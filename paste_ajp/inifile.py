@@ -1,0 +1,176 @@
+"""What the server sections of an INI file say, and what PasteDeploy keeps of it.
+
+PasteDeploy takes an option of a section for a global one, and drops it, when
+``[DEFAULT]`` has an option of that name, or the command line does (``pserve
+x.ini port=9000``). The server then runs on its own default and nobody hears of
+it. Here the file is read once more, as PasteDeploy reads it, with both values
+in hand: the one that a section states and the one that hides it.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+from paste.deploy.loadwsgi import SERVER, ConfigLoader
+
+#: Options by which a section names its code. They are no settings.
+LOADER_KEYS = frozenset({"use", "paste.server_factory", "paste.server_runner"})
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """An option that a section states and that PasteDeploy drops."""
+
+    name: str
+    stated: str
+    global_value: str
+    in_default: bool
+
+    @property
+    def hidden_by(self) -> str:
+        """Where the other option of that name stands."""
+        return "[DEFAULT]" if self.in_default else "the command line"
+
+
+@dataclass
+class ServerSection:
+    """A server section together with those that it inherits by ``use``.
+
+    ``delivered`` is what PasteDeploy hands to a server factory, ``hidden`` what
+    it drops, ``code`` the last ``use`` or ``paste.server_*`` of the chain.
+    """
+
+    name: str
+    delivered: dict[str, str] = field(default_factory=dict)
+    hidden: dict[str, Hidden] = field(default_factory=dict)
+    code: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """True when the section's code is this package, by whichever door."""
+        return bool(re.match(r"(egg:|call:)?paste[-_.]ajp\b", self.code, re.IGNORECASE))
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """What the section and its parents mean: delivered and hidden."""
+        return self.delivered | {
+            name: hidden.stated for name, hidden in self.hidden.items()
+        }
+
+
+class IniFile:
+    """An INI file as PasteDeploy sees it under ``global_conf``.
+
+    Raises OSError or configparser.Error where it cannot be read.
+    """
+
+    def __init__(self, path: str, global_conf: Mapping[str, str] | None = None) -> None:
+        self.path = path
+        loader = ConfigLoader(path)
+        self._default_values: dict[str, str] = loader.parser.defaults()
+        loader.update_defaults(dict(global_conf or {}), overwrite=False)
+        self._loader = loader
+        self._globals: dict[str, str] = loader.parser.defaults() | dict(
+            global_conf or {}
+        )
+        # What each section states itself: here [DEFAULT] is one among them.
+        self._own = configparser.RawConfigParser(default_section="\n")
+        self._own.optionxform = str  # type: ignore[assignment,method-assign]  # their way
+        with Path(path).open() as lines:
+            self._own.read_file(lines)
+
+    def has_section(self, name: str) -> bool:
+        """Tell whether the file has ``[name]``."""
+        return self._own.has_section(name)
+
+    def global_additions(self) -> dict[str, str]:
+        """Give what came with global_conf and is not from the file itself."""
+        return {
+            name: value
+            for name, value in self._globals.items()
+            if self._default_values.get(name) != value
+        }
+
+    def server_names(self) -> list[str | None]:
+        """List what :meth:`server` takes here; None is a bare ``[server]``."""
+        names = (re.fullmatch(r"server(?::(.*))?", s) for s in self._own.sections())
+        return [match[1] and match[1].strip() for match in names if match]
+
+    def server(self, name: str | None = None) -> ServerSection:
+        """Read ``[server:name]``; without a name the main one.
+
+        Raises LookupError, as PasteDeploy does, where there is none.
+        """
+        return self._read(name, self._globals, frozenset())
+
+    def _read(
+        self, name: str | None, globals_: Mapping[str, str], seen: frozenset[str]
+    ) -> ServerSection:
+        section: str = self._loader.find_config_section(SERVER, name=name)
+        if section in seen:
+            raise LookupError(f"[{section}] in {self.path} uses itself")
+        options = self._own[section]
+        set_here = {
+            option[4:].strip(): self._loader.parser.get(section, option)
+            for option in options
+            if option.startswith("set ")
+        }
+        globals_ = {**globals_, **set_here}
+        found = self._parent(options.get("use"), globals_, seen | {section})
+        found.name = section
+        for option in options:
+            if option in ("paste.server_factory", "paste.server_runner"):
+                found.code = options[option]
+            elif option.startswith("get "):
+                self._deliver(
+                    found, option[4:].strip(), globals_[self._value(section, option)]
+                )
+            elif not option.startswith("set ") and option not in LOADER_KEYS:
+                self._sort(found, section, option)
+        return found
+
+    def _parent(
+        self, use: str | None, globals_: Mapping[str, str], seen: frozenset[str]
+    ) -> ServerSection:
+        """Read what ``use`` names: a section here or elsewhere, or code."""
+        if use is None:
+            return ServerSection("")
+        if not re.match(r"[a-zA-Z]+:", use):
+            return self._read(use, globals_, seen)
+        if use.lower().startswith("config:"):
+            path, _, name = use[len("config:") :].partition("#")
+            other = Path(self.path).parent / unquote(path)
+            return IniFile(str(other), globals_).server(name or None)
+        return ServerSection("", code=use)
+
+    def _sort(self, found: ServerSection, section: str, option: str) -> None:
+        """Put one option of a section to what is delivered or to what is hidden."""
+        value = self._value(section, option)
+        if option not in self._loader.parser.defaults():
+            self._deliver(found, option, value)
+        elif option not in ("here", "__file__"):
+            found.hidden[option] = Hidden(
+                option, value, self._globals[option], option in self._default_values
+            )
+
+    @staticmethod
+    def _deliver(found: ServerSection, option: str, value: str) -> None:
+        found.hidden.pop(option, None)  # what a parent states is overridden
+        found.delivered[option] = value
+
+    def _value(self, section: str, option: str) -> str:
+        """Give an option's value, interpolated.
+
+        ``port = %(port)s`` asks for the global one by its own name; to the
+        parser, which looks in the section first, that is an endless circle.
+        """
+        asks_for_itself = self._own[section][option].strip() == f"%({option})s"
+        if asks_for_itself and option in self._globals:
+            return self._globals[option]
+        value: str = self._loader.parser.get(section, option)
+        return value
