@@ -25,6 +25,7 @@ from urllib.parse import quote
 from paste.deploy import loadapp
 
 from paste_ajp import deploy, options
+from paste_ajp.commands import explain, gateway, ping, request
 from paste_ajp.inifile import IniFile, ServerSection
 from paste_ajp.logs import log_to_stderr, server_log
 from paste_ajp.options import SettingError, match_names
@@ -449,5 +450,26 @@ COMMANDS: tuple[Command, ...] = (
         "Print every setting and what it does.",
         _add_settings_arguments,
         _run_settings,
+    ),
+    Command(
+        "ping", "Ask an AJP server for a sign of life.", ping.add_arguments, ping.run
+    ),
+    Command(
+        "request",
+        "Send a request over AJP, as curl would.",
+        request.add_arguments,
+        request.run,
+    ),
+    Command(
+        "gateway",
+        "Open an HTTP port in front of an AJP server.",
+        gateway.add_arguments,
+        gateway.run,
+    ),
+    Command(
+        "explain",
+        "Make captured AJP packets readable.",
+        explain.add_arguments,
+        explain.run,
     ),
 )

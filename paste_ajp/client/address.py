@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 DEFAULT_PORT = 8009
 
@@ -46,6 +46,15 @@ class Address(NamedTuple):
             return f"unix:{self.socket_path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Write the address so that parse_address reads it back."""
+        if not self.socket_path:
+            return f"ajp://{self}{self.target}"
+        if not self.target:
+            return f"ajp+unix://{self.socket_path}"
+        return f"ajp+unix://{quote(self.socket_path, safe='')}{self.target}"
 
 
 def parse_address(url: str) -> Address:

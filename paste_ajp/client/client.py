@@ -85,7 +85,7 @@ class Client:
         self,
         url: str | Address,
         *,
-        secret: str | None = None,
+        secret: str | bytes | None = None,
         timeout: float | None = 60.0,
         connect_timeout: float | None = 10.0,
         pool_size: int = 8,
@@ -102,7 +102,7 @@ class Client:
         self.timeout = timeout
         self.connect_timeout = connect_timeout
         self.packet_size = packet_size
-        self._secret = secret
+        self._secret = secret.encode() if isinstance(secret, str) else secret
         self._trace = trace
         self._pool: Pool[_Link] = Pool(pool_size, max_idle)
         self._numbers = itertools.count(1)

@@ -37,15 +37,15 @@ class ClientError(OSError):
         self.problem = problem
 
 
-class ConnectFailed(ClientError):  # noqa: N818 - says what happened
+class ConnectFailed(ClientError):
     """Nobody listens there, the host is unknown, or the way is barred."""
 
 
-class ConnectionLost(ClientError):  # noqa: N818 - says what happened
+class ConnectionLost(ClientError):
     """The server closed the connection, or the network did, too early."""
 
 
-class TimedOut(ClientError, TimeoutError):  # noqa: N818 - says what happened
+class TimedOut(ClientError, TimeoutError):
     """The server let longer than the timeout pass without a byte."""
 
 
@@ -53,9 +53,9 @@ class PoolExhausted(TimedOut):
     """All connections of the pool stayed busy for longer than the timeout."""
 
 
-class BadAnswer(ClientError):  # noqa: N818 - says what happened
+class BadAnswer(ClientError):
     """The server sent what AJP does not allow at this point."""
 
 
-class BodyFailed(ClientError):  # noqa: N818 - says what happened
+class BodyFailed(ClientError):
     """The request body ended before its declared length; it was given up."""

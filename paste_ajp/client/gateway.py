@@ -100,7 +100,7 @@ class Gateway:
         attributes: Iterable[str] = (),
         show_details: bool = False,
         send_script_name: bool = False,
-        secret: str | None = None,
+        secret: str | bytes | None = None,
         timeout: float | None = 60.0,
         connect_timeout: float | None = 10.0,
         pool_size: int = 8,
@@ -170,7 +170,7 @@ class Gateway:
             server_name=host or environ.get("SERVER_NAME"),
             server_port=_port(environ.get("SERVER_PORT")),
             remote_addr=environ.get("REMOTE_ADDR") or "127.0.0.1",
-            remote_host=environ.get("REMOTE_HOST") or None,
+            remote_host=_looked_up_name(environ),
             remote_port=environ.get("REMOTE_PORT") or 0,
             protocol=environ.get("SERVER_PROTOCOL") or "HTTP/1.1",
         )
@@ -416,6 +416,12 @@ def _refuse_control(headers: Iterable[tuple[str, str]]) -> None:
     for name, value in headers:
         if _CONTROL.search(value):
             raise ValueError(f"response header {name}: holds a control character")
+
+
+def _looked_up_name(environ: Mapping[str, Any]) -> str | None:
+    """The remote's name, unless a server that looks none up repeats the address."""
+    name = environ.get("REMOTE_HOST") or None
+    return None if name == environ.get("REMOTE_ADDR") else name
 
 
 def _port(text: object) -> int | None:

@@ -31,6 +31,8 @@ CODED_ATTRIBUTES = (
 #: Requests that a server answers without a body expect none to be declared.
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _UNSAFE_IN_URI = re.compile(rb"[^\x21\x22\x24-\x3e\x40-\x7e]")  # and not # or ?
 _UNSAFE_IN_QUERY = re.compile(rb"[^\x21\x22\x24-\x7e]")
 
@@ -51,7 +53,7 @@ def build_request(
     remote_host: str | None = None,
     remote_port: int | str = 0,
     protocol: str = "HTTP/1.1",
-    secret: str | None = None,
+    secret: bytes | None = None,
     fallback_host: str = "localhost",
 ) -> ForwardRequest:
     """Build a Forward Request as httpd or mod_jk would send it.
@@ -65,6 +67,8 @@ def build_request(
     AJP_REMOTE_PORT is always there, because a server takes a front end that
     never sends it for lighttpd, whose paths are decoded already.
     """
+    if not _TOKEN.fullmatch(method):
+        raise ValueError(f"method {method!r}: not a token (RFC 9110)")
     path, mark, own_query = path.partition("?")
     if query is None:
         query = own_query if mark else None
@@ -86,7 +90,7 @@ def build_request(
         fields.append(("content-length", str(content_length)))
     coded, others = _sort_attributes(attributes or {}, remote_port)
     if secret is not None:
-        coded.setdefault("secret", utf8_text(secret))
+        coded.setdefault("secret", secret.decode("latin-1"))
     if query is not None:
         coded["query_string"] = _encode_query(query)
     return ForwardRequest(
@@ -142,19 +146,17 @@ def split_host(host: str) -> tuple[str, int | None]:
     return match[1] or match[2] or "", port if port and port < 65536 else None
 
 
-def utf8_text(text: str) -> str:
-    """Turn text into the Latin-1 form of its UTF-8 bytes, as the wire has it."""
-    return text.encode("utf-8").decode("latin-1")
-
-
 def _clean_headers(headers: Headers) -> list[tuple[str, str]]:
     """Lower-case names; without the two that this module writes itself."""
-    ours = ("content-length", "transfer-encoding")
-    return [
-        (name.lower(), _wire_text(value))
-        for name, value in _pairs(headers)
-        if name.lower() not in ours
-    ]
+    clean = []
+    for name, value in _pairs(headers):
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"header {name!r}: the name is not a token (RFC 9110)")
+        if _CONTROL.search(value):
+            raise ValueError(f"header {name}: the value holds a control character")
+        if name.lower() not in ("content-length", "transfer-encoding"):
+            clean.append((name.lower(), _wire_text(value)))
+    return clean
 
 
 def _pairs(headers: Headers) -> Iterable[tuple[str, str]]:
@@ -166,7 +168,7 @@ def _wire_text(value: str) -> str:
     try:
         value.encode("latin-1")
     except UnicodeEncodeError:
-        return utf8_text(value)
+        return value.encode("utf-8").decode("latin-1")
     return value
 
 

@@ -1,0 +1,70 @@
+"""``paste-ajp explain``: packets from a hex dump, a capture or a trace, readable."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from paste_ajp.options import SettingError
+from paste_ajp.tracing import (
+    CaptureError,
+    Event,
+    format_event,
+    format_line,
+    read_capture,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        default="-",
+        help="a hex dump, raw bytes, pcap, pcapng or a trace; - is stdin (-)",
+    )
+    parser.add_argument(
+        "--bodies", action="store_true", help="show how bodies begin; not masked"
+    )
+    parser.add_argument(
+        "--connection",
+        metavar="TEXT",
+        help="only connections whose name holds TEXT, as a port",
+    )
+    parser.add_argument(
+        "--lines", action="store_true", help="one line for each packet, as in a trace"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print every packet; 1 where there is none, or one is broken."""
+    try:
+        if arguments.file == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            data = Path(arguments.file).read_bytes()
+    except OSError as error:
+        raise SettingError("FILE", arguments.file, error.strerror or "?") from error
+    status = 0
+    previous: dict[str, float] = {}
+    try:
+        for event in read_capture(data, preview=arguments.bodies):
+            if arguments.connection and arguments.connection not in event.connection:
+                continue
+            print(_written(event, previous, as_line=arguments.lines))
+            if event.packet.problem:
+                status = 1
+    except CaptureError as error:
+        print(f"paste-ajp: {arguments.file}: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _written(event: Event, previous: dict[str, float], *, as_line: bool) -> str:
+    if as_line:
+        return format_line(event)
+    text = format_event(event, previous.get(event.connection))
+    if event.time is not None:
+        previous[event.connection] = event.time
+    return text

@@ -1,0 +1,92 @@
+"""``paste-ajp gateway``: an HTTP port in front of an AJP server, for debugging."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from paste_ajp.commands.connecting import (
+    URL_HELP,
+    add_connection_arguments,
+    read_address,
+    read_secret,
+)
+from paste_ajp.http_door import GatewaySettings, HttpDoorError, build_http_door
+from paste_ajp.logs import log_to_stderr
+from paste_ajp.options import SettingError
+from paste_ajp.protocol import Role
+from paste_ajp.tracing import TraceWriter
+
+log = logging.getLogger("paste_ajp.gateway")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help=URL_HELP)
+    parser.add_argument(
+        "--http",
+        default="127.0.0.1:8080",
+        metavar="HOST:PORT",
+        help="where to listen for HTTP (127.0.0.1:8080)",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=16, help="requests at a time (16)"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long the server may stay silent; 0: for ever (60)",
+    )
+    parser.add_argument(
+        "--attribute",
+        dest="attributes",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="an environ key to send as request attribute",
+    )
+    parser.add_argument(
+        "--trace", metavar="FILE", help="write each packet there, secrets masked"
+    )
+    add_connection_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C."""
+    address = read_address(arguments)
+    if not 1 <= arguments.threads <= 1000:
+        raise SettingError("--threads", arguments.threads, "expected 1 to 1000")
+    if not 8192 <= arguments.packet_size <= 65536:
+        problem = "expected 8192 to 65536"
+        raise SettingError("--packet-size", arguments.packet_size, problem)
+    log_to_stderr()
+    settings = GatewaySettings(
+        target=address.url,
+        secret=read_secret(arguments),
+        timeout=arguments.timeout or None,
+        connect_timeout=arguments.connect_timeout,
+        packet_size=arguments.packet_size,
+        pool_size=arguments.threads,
+        attributes=" ".join(arguments.attributes),
+        show_details=True,
+    )
+    trace = None
+    try:
+        if arguments.trace:
+            trace = TraceWriter(arguments.trace, role=Role.FRONT_END)
+        door = build_http_door(
+            arguments.http, settings, threads=arguments.threads, trace=trace
+        )
+    except (OSError, HttpDoorError) as error:
+        log.error("%s", error)
+        return 1
+    log.warning("%s leads to %s; for development and debugging", door.url, address)
+    try:
+        door.run()
+    except KeyboardInterrupt:
+        log.info("stopped")
+    finally:
+        if trace is not None:
+            trace.close()
+    return 0

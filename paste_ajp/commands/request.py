@@ -1,0 +1,453 @@
+"""``paste-ajp request``: curl for AJP.
+
+The flags are curl's wherever curl has one, and so are the exit statuses. What
+curl has no word for (the attributes that a front end adds) has a long flag.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, TextIO
+from urllib.parse import quote_plus
+
+from paste_ajp.client import BadAnswer, Client, ClientError, ConnectionLost, Stage
+from paste_ajp.client.gateway import status_line
+from paste_ajp.client.response import Response
+from paste_ajp.commands.connecting import (
+    EXIT_HTTP_ERROR,
+    EXIT_PARTIAL,
+    URL_HELP,
+    add_connection_arguments,
+    exit_status,
+    make_client,
+)
+from paste_ajp.commands.progress import Progress
+from paste_ajp.options import SettingError
+from paste_ajp.protocol import LocalProtocolError
+from paste_ajp.tracing import Conversation, Event, format_event
+from paste_ajp.version import SERVER_SOFTWARE
+
+#: At most this much is put on a terminal at once, so that Ctrl-C is heard.
+_PIECE = 65536
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help=URL_HELP)
+    _add_request_arguments(parser.add_argument_group("request"))
+    _add_output_arguments(parser.add_argument_group("output"))
+    _add_front_end_arguments(parser.add_argument_group("as a front end"))
+    add_connection_arguments(parser)
+    parser.add_argument(
+        "-m",
+        "--max-time",
+        "--timeout",
+        dest="timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long the server may stay silent; 0: for ever (60)",
+    )
+
+
+def _add_request_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-X", "--request", dest="method", metavar="METHOD")
+    group.add_argument(
+        "-H",
+        "--header",
+        dest="headers",
+        action="append",
+        default=[],
+        metavar="'NAME: VALUE'",
+        help="add a header; 'NAME:' leaves one out that would be sent; @FILE has many",
+    )
+    for flags, kind, text in (
+        (("-d", "--data", "--data-ascii"), "text", "a form's data; @FILE reads it"),
+        (("--data-binary",), "binary", "the body as it is; @FILE reads it"),
+        (("--data-raw",), "raw", "the body as it is, an @ too"),
+        (("--data-urlencode",), "encode", "NAME=VALUE, percent-encoded"),
+    ):
+        group.add_argument(
+            *flags, dest="data", action=_Data, kind=kind, metavar="DATA", help=text
+        )
+    group.add_argument(
+        "-G", "--get", action="store_true", help="put the data into the query"
+    )
+    group.add_argument(
+        "-T", "--upload-file", metavar="FILE", help="PUT a file; - is stdin, chunked"
+    )
+    group.add_argument("-I", "--head", action="store_true", help="HEAD; show headers")
+    group.add_argument("-u", "--user", metavar="USER:PASSWORD", help="Authorization")
+    group.add_argument("-b", "--cookie", metavar="'NAME=VALUE; ...'")
+    group.add_argument("-A", "--user-agent", metavar="NAME")
+    group.add_argument("-e", "--referer", metavar="URL")
+    group.add_argument(
+        "--chunked", action="store_true", help="send the body without its length"
+    )
+    group.add_argument(
+        "-0", "--http1.0", dest="http10", action="store_true", help="as HTTP/1.0"
+    )
+
+
+def _add_output_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-o", "--output", metavar="FILE", help="write the body there")
+    group.add_argument(
+        "-i", "--include", action="store_true", help="show the response's headers too"
+    )
+    group.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="show each packet, decoded; secrets are masked",
+    )
+    group.add_argument("-s", "--silent", action="store_true", help="no progress bar")
+    group.add_argument(
+        "-S", "--show-error", action="store_true", help="show errors though -s is given"
+    )
+    group.add_argument(
+        "-f", "--fail", action="store_true", help="exit with 22 on a status from 400"
+    )
+    group.add_argument(
+        "-w",
+        "--write-out",
+        metavar="FORMAT",
+        help="print %%{http_code}, %%{time_total}, %%{size_download}, ... at the end",
+    )
+
+
+def _add_front_end_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--remote-user", metavar="NAME", help="the user that the front end let in"
+    )
+    group.add_argument(
+        "--attribute",
+        dest="attributes",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="auth_type, jvm_route, ssl_cipher, ...; any other is a request attribute",
+    )
+    group.add_argument("--remote-addr", default="127.0.0.1", metavar="ADDRESS")
+    group.add_argument("--server-name", metavar="NAME")
+    group.add_argument("--server-port", type=int, metavar="PORT")
+    group.add_argument("--ssl", action="store_true", help="as if it came over TLS")
+
+
+class _Data(argparse.Action):
+    """Keeps the data flags in the order in which they were given."""
+
+    def __init__(
+        self, option_strings: Sequence[str], dest: str, kind: str, **keywords: str
+    ) -> None:
+        super().__init__(
+            option_strings,
+            dest,
+            metavar=keywords.get("metavar"),
+            help=keywords.get("help"),
+        )
+        self._kind = kind
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        del parser, option_string
+        given = [*(getattr(namespace, self.dest) or []), (self._kind, values)]
+        setattr(namespace, self.dest, given)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Send the request, write the response, return curl's exit status."""
+    trace = VerboseTrace(sys.stderr) if arguments.verbose else None
+    timeout = arguments.timeout or None
+    with ExitStack() as stack:
+        client = stack.enter_context(
+            make_client(arguments, timeout=timeout, trace=trace)
+        )
+        return _Run(arguments, client, stack).run()
+
+
+class VerboseTrace:
+    """Prints each packet of a client, decoded and masked."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._conversations: dict[str, Conversation] = {}
+
+    def sent(self, connection_id: str, data: bytes) -> None:
+        self._take(connection_id, data, to_container=True)
+
+    def received(self, connection_id: str, data: bytes) -> None:
+        self._take(connection_id, data, to_container=False)
+
+    def _take(self, connection_id: str, data: bytes, *, to_container: bool) -> None:
+        conversation = self._conversations.setdefault(connection_id, Conversation())
+        for view in conversation.feed(data, to_container=to_container):
+            print(format_event(Event(view)), file=self._stream, flush=True)
+
+
+class _Run:
+    """One request from the flags to the exit status."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, client: Client, stack: ExitStack
+    ) -> None:
+        self._arguments = arguments
+        self._client = client
+        self._stack = stack
+        self._show_bar = not (arguments.silent or arguments.verbose) and (
+            sys.stderr.isatty()
+            and (arguments.output not in (None, "-") or not sys.stdout.isatty())
+        )
+        self._uploaded = 0
+        self._downloaded = 0
+        self._started = time.monotonic()
+
+    def run(self) -> int:
+        response: Response | None = None
+        try:
+            response = self._request()
+            status = self._write(response)
+        except ClientError as error:
+            self._complain(error)
+            is_partial = error.stage is Stage.RESPONSE_BODY and isinstance(
+                error, ConnectionLost | BadAnswer
+            )
+            status = EXIT_PARTIAL if is_partial else exit_status(error)
+        except LocalProtocolError as error:
+            raise SettingError("request", self._arguments.url, str(error)) from error
+        if self._arguments.write_out is not None:
+            sys.stdout.write(self._written_out(response))
+            sys.stdout.flush()
+        return status
+
+    def _complain(self, error: Exception) -> None:
+        if not self._arguments.silent or self._arguments.show_error:
+            print(f"paste-ajp: {error}", file=sys.stderr)
+
+    # -- the request
+
+    def _request(self) -> Response:
+        arguments = self._arguments
+        target = self._client.address.target or "/"
+        path, _, query = target.partition("?")
+        body, kind = self._body()
+        if body is not None and arguments.get:
+            query = "&".join(part for part in (query, body.decode("latin-1")) if part)
+            body = None
+        method = arguments.method or self._usual_method(body)
+        source = None if body is None else self._counted([body], len(body))
+        headers = self._headers(kind if body is not None else "")
+        length: int | None = None if body is None else len(body)
+        if arguments.upload_file is not None:
+            file, length = self._open_upload(arguments.upload_file)
+            source = self._counted(_pieces(file), length)
+        if source is not None:
+            if arguments.chunked or length is None:
+                headers.append(("transfer-encoding", "chunked"))
+            else:
+                headers.append(("content-length", str(length)))
+        return self._client.request(
+            method,
+            path,
+            query=query if query or "?" in target else None,
+            headers=headers,
+            body=source,
+            attributes=self._attributes(),
+            is_ssl=arguments.ssl,
+            server_name=arguments.server_name,
+            server_port=arguments.server_port,
+            remote_addr=arguments.remote_addr,
+            protocol="HTTP/1.0" if arguments.http10 else "HTTP/1.1",
+        )
+
+    def _usual_method(self, body: bytes | None) -> str:
+        if self._arguments.head:
+            return "HEAD"
+        if self._arguments.upload_file is not None:
+            return "PUT"
+        return "GET" if body is None else "POST"
+
+    def _body(self) -> tuple[bytes | None, str]:
+        """Join all data, as curl does; with the Content-Type that goes with it."""
+        if not self._arguments.data:
+            return None, ""
+        if self._arguments.upload_file is not None:
+            raise SettingError(
+                "--upload-file", self._arguments.upload_file, "-d is too"
+            )
+        parts = [read_data(kind, text) for kind, text in self._arguments.data]
+        return b"&".join(parts), "application/x-www-form-urlencoded"
+
+    def _headers(self, content_type: str) -> list[tuple[str, str]]:
+        arguments = self._arguments
+        own = {
+            "user-agent": arguments.user_agent or SERVER_SOFTWARE,
+            "accept": "*/*",
+            "content-type": content_type,
+            "cookie": arguments.cookie,
+            "referer": arguments.referer,
+        }
+        if arguments.user is not None:
+            credentials = base64.b64encode(arguments.user.encode()).decode("ascii")
+            own["authorization"] = f"Basic {credentials}"
+        given = []
+        for line in _header_lines(arguments.headers):
+            name, colon, value = line.partition(":")
+            if not colon and not name.endswith(";"):
+                raise SettingError("--header", line, "expected NAME: VALUE")
+            name = name.strip().rstrip(";")
+            own.pop(name.lower(), None)
+            if value.strip() or not colon:
+                given.append((name, value.strip()))
+        return [(name, value) for name, value in own.items() if value] + given
+
+    def _attributes(self) -> dict[str, str | int]:
+        found: dict[str, str | int] = {}
+        if self._arguments.remote_user is not None:
+            found["remote_user"] = self._arguments.remote_user
+        for text in self._arguments.attributes:
+            name, equals, value = text.partition("=")
+            if not (name and equals):
+                raise SettingError("--attribute", text, "expected NAME=VALUE")
+            if name == "ssl_key_size" and not value.isdigit():
+                raise SettingError("--attribute", text, "expected a number of bits")
+            found[name] = value
+        return found
+
+    def _open_upload(self, name: str) -> tuple[BinaryIO, int | None]:
+        if name in ("-", "."):
+            return sys.stdin.buffer, None
+        try:
+            file = Path(name).open("rb")  # noqa: SIM115 - the stack closes it
+            self._stack.callback(file.close)
+            return file, Path(name).stat().st_size if Path(name).is_file() else None
+        except OSError as error:
+            raise SettingError("--upload-file", name, error.strerror or "?") from error
+
+    def _counted(self, pieces: Iterable[bytes], total: int | None) -> Iterator[bytes]:
+        """Pass a body on, and show how much of it has gone."""
+        bar = Progress("up  ", total, enabled=self._show_bar)
+        try:
+            for piece in pieces:
+                for start in range(0, len(piece), _PIECE):
+                    part = piece[start : start + _PIECE]
+                    self._uploaded += len(part)
+                    bar.add(len(part))
+                    yield part
+        finally:
+            bar.finish()
+
+    # -- the response
+
+    def _write(self, response: Response) -> int:
+        arguments = self._arguments
+        is_failure = response.status >= 400
+        with response, ExitStack() as stack:
+            output = self._open_output(stack)
+            if arguments.include or arguments.head:
+                output.write(heading(response))
+                output.flush()
+            if arguments.fail and is_failure:
+                self._complain(
+                    ValueError(f"the server answered with {response.status}")
+                )
+                return EXIT_HTTP_ERROR
+            bar = Progress("down", response.content_length, enabled=self._show_bar)
+            try:
+                for piece in response.chunks(flushes=True):
+                    self._downloaded += len(piece)
+                    bar.add(len(piece))
+                    output.write(piece)
+                    if not piece or output.isatty():
+                        output.flush()
+            finally:
+                bar.finish()
+                output.flush()
+        return 0
+
+    def _open_output(self, stack: ExitStack) -> BinaryIO:
+        name = self._arguments.output
+        if name in (None, "-"):
+            return sys.stdout.buffer
+        try:
+            return stack.enter_context(Path(name).open("wb"))
+        except OSError as error:
+            problem = error.strerror or "cannot be written"
+            raise SettingError("--output", name, problem) from error
+
+    def _written_out(self, response: Response | None) -> str:
+        facts = {
+            "http_code": f"{response.status if response else 0:03}",
+            "response_code": f"{response.status if response else 0:03}",
+            "content_type": (response and response.header("content-type")) or "",
+            "method": self._arguments.method or "",
+            "size_download": str(self._downloaded),
+            "size_upload": str(self._uploaded),
+            "time_total": f"{time.monotonic() - self._started:.6f}",
+        }
+        text = self._arguments.write_out
+        for name, value in facts.items():
+            text = text.replace(f"%{{{name}}}", value)
+        return str(text).replace("\\n", "\n").replace("\\t", "\t").replace("%%", "%")
+
+
+def heading(response: Response) -> bytes:
+    """Write status and headers as HTTP/1.1 would."""
+    lines = [f"HTTP/1.1 {status_line(response.status, response.reason)}"]
+    lines += [f"{name}: {value}" for name, value in response.headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def read_data(kind: str, text: str) -> bytes:
+    """Turn one data flag into bytes, as curl does. Raises SettingError."""
+    if kind == "encode":
+        return _encoded(text)
+    if kind == "raw" or not text.startswith("@"):
+        return text.encode()
+    data = _read_file(text[1:])
+    return data.replace(b"\r", b"").replace(b"\n", b"") if kind == "text" else data
+
+
+def _encoded(text: str) -> bytes:
+    """``content``, ``=content``, ``name=content``, ``@file`` and ``name@file``."""
+    place = min((at for at in (text.find("="), text.find("@")) if at >= 0), default=-1)
+    if place < 0:
+        return quote_plus(text).encode()
+    name, rest = text[:place], text[place + 1 :]
+    content = _read_file(rest) if text[place] == "@" else rest.encode()
+    encoded = quote_plus(content)
+    return (f"{name}={encoded}" if name else encoded).encode()
+
+
+def _header_lines(given: Sequence[str]) -> Iterator[str]:
+    for text in given:
+        if text.startswith("@"):
+            lines = _read_file(text[1:]).decode("utf-8", "replace").splitlines()
+            yield from (line for line in lines if line.strip())
+        else:
+            yield text
+
+
+def _read_file(name: str) -> bytes:
+    if name == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise SettingError("data", f"@{name}", error.strerror or "?") from error
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Read what is there, without waiting for more than that."""
+    read = getattr(file, "read1", file.read)
+    while piece := read(_PIECE):
+        yield piece

@@ -1,0 +1,305 @@
+"""Doors from HTTP: the gateway in an INI file, and on waitress for development.
+
+AJP is no HTTP, and a browser speaks nothing else. ``make_gateway`` is
+``egg:paste_ajp#gateway``, the gateway as an application for any WSGI server;
+``start_http_door`` serves it at once, by waitress (``pip install
+paste_ajp[http]``), so that ``make run`` has a URL to open and every byte still
+goes through AJP.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import ModuleType
+from typing import Any
+
+from paste_ajp import addresses
+from paste_ajp.client import Gateway, Trace, parse_address
+from paste_ajp.options import (
+    Maybe,
+    Seconds,
+    Secret,
+    SettingError,
+    Size,
+    Switch,
+    Text,
+    UnfitError,
+    Whole,
+    convert,
+    match_names,
+    option,
+    rows_of,
+)
+
+log = logging.getLogger("paste_ajp.gateway")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatewaySettings:
+    """What can be set of a gateway, one row each."""
+
+    target: str = option(
+        "",
+        Text("an address, as ajp://127.0.0.1:8009 or ajp+unix:///run/app.sock"),
+        "The AJP server; a path in it takes the place of SCRIPT_NAME.",
+        group="gateway",
+        aliases=("url",),
+    )
+    secret: str | bytes | None = option(
+        None,
+        Secret(),
+        "The secret that the AJP server asks for.",
+        group="gateway",
+        secret=True,
+    )
+    timeout: float | None = option(
+        60.0,
+        Maybe(Seconds()),
+        "How long the AJP server may stay silent.",
+        group="gateway",
+    )
+    connect_timeout: float | None = option(
+        10.0,
+        Maybe(Seconds()),
+        "How long connecting may take.",
+        group="gateway",
+    )
+    pool_size: int = option(
+        32,
+        Whole(1, 10000),
+        "Connections to the AJP server, so requests at a time.",
+        group="gateway",
+    )
+    packet_size: int = option(
+        8192,
+        Size(8192, 65536),
+        "Largest packet with its header; the AJP server's must match.",
+        group="gateway",
+    )
+    attributes: str = option(
+        "",
+        Text("names with blanks between them"),
+        "environ keys to send as request attributes.",
+        group="gateway",
+    )
+    send_script_name: bool = option(
+        False,
+        Switch(),
+        "Send SCRIPT_NAME as the request attribute WSGI_SCRIPT_NAME.",
+        group="gateway",
+    )
+    show_details: bool = option(
+        False,
+        Switch(),
+        "Name the address and the error on error pages; for development.",
+        group="gateway",
+        aliases=("debug",),
+    )
+
+    @classmethod
+    def parse(cls, given: Mapping[str, object]) -> GatewaySettings:
+        """Convert what a person wrote; raises SettingError."""
+        rows = rows_of(cls)
+        by_name = {row.name: row for row in rows}
+        values = {
+            name: convert(name, by_name[name].convert, value)
+            for name, value in match_names(rows, given, {}).items()
+        }
+        settings = cls(**values)
+        try:
+            parse_address(settings.target)
+        except ValueError as error:
+            problem = str(error).partition(": ")[2]
+            raise SettingError("target", settings.target, problem) from None
+        return settings
+
+
+def make_gateway(
+    global_conf: Mapping[str, str] | None = None, **settings: object
+) -> Gateway:
+    """Make a gateway of an INI section: PasteDeploy's ``egg:paste_ajp#gateway``.
+
+    ``target`` is required; GatewaySettings has the rest. Raises SettingError.
+    """
+    del global_conf  # its keys are for everybody, none of them is ours
+    return build_gateway(GatewaySettings.parse(settings))
+
+
+def build_gateway(settings: GatewaySettings, *, trace: Trace | None = None) -> Gateway:
+    """Make a gateway of settings that were converted already."""
+    keywords: dict[str, Any] = {
+        field.name: getattr(settings, field.name) for field in fields(settings)
+    }
+    keywords["attributes"] = settings.attributes.replace(",", " ").split()
+    return Gateway(keywords.pop("target"), trace=trace, **keywords)
+
+
+class HttpDoorError(RuntimeError):
+    """The HTTP door cannot be opened; the text says why, and what to do."""
+
+
+class HttpDoor:
+    """An open HTTP door: its ``url``, and ``close``."""
+
+    def __init__(
+        self, waitress: Any, listener: socket.socket, gateway: Gateway, threads: int
+    ) -> None:
+        """Take over ``listener`` and ``gateway``; waitress has no types."""
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{port}/"
+        self._gateway = gateway
+        self._loop = waitress.wasyncore
+        self._sockets: dict[int, Any] = {}
+        self._server = waitress.create_server(
+            gateway,
+            map=self._sockets,
+            sockets=[listener],
+            threads=threads,
+            ident=None,
+            # It spools uploads to a file; what is too large, the AJP server says.
+            max_request_body_size=1 << 40,
+            channel_timeout=600,
+            clear_untrusted_proxy_headers=False,
+        )
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> HttpDoor:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Serve in a thread of its own."""
+        self._thread = threading.Thread(
+            target=self.run, name="paste_ajp-http-door", daemon=True
+        )
+        self._thread.start()
+
+    def run(self) -> None:
+        """Serve in this thread, until ``close`` or KeyboardInterrupt."""
+        try:
+            while self._sockets and not self._stopping.is_set():
+                self._loop.loop(timeout=1.0, use_poll=True, map=self._sockets, count=1)
+        finally:
+            self._loop.close_all(self._sockets, ignore_all=True)
+            self._server.task_dispatcher.shutdown()
+            self._gateway.close()
+
+    def close(self) -> None:
+        """Stop serving, and close every connection. From any thread, also twice."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            if self._thread is None:
+                self._loop.close_all(self._sockets, ignore_all=True)
+                self._server.task_dispatcher.shutdown()
+                self._gateway.close()
+            else:
+                self._server.pull_trigger()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+
+
+def start_http_door(
+    http_address: object,
+    ajp_target: str,
+    settings: object = None,
+    *,
+    threads: int = 16,
+) -> HttpDoor:
+    """Open an HTTP door beside an AJP port, for development, and return at once.
+
+    ``http_address`` is ``host:port`` (port 0 takes a free one), ``ajp_target`` an
+    address as the client takes it, or as a server listens at it. Of ``settings``,
+    a Settings of the server, the secret and ``packet_size`` are used. The door has
+    a ``url`` and ``close()``. Raises HttpDoorError where waitress is missing,
+    OSError where the address cannot be had.
+    """
+    load_secret = getattr(settings, "load_secret", None)
+    target = parse_address(re.sub(r"^(?:\*|0\.0\.0\.0):", "127.0.0.1:", ajp_target))
+    if target.host == "::":  # it listens everywhere
+        target = target._replace(host="::1")
+    door = build_http_door(
+        http_address,
+        GatewaySettings(
+            target=target.url,
+            secret=load_secret() if load_secret else None,
+            packet_size=getattr(settings, "packet_size", 8192),
+            timeout=None,
+            pool_size=threads,
+            show_details=True,
+        ),
+        threads=threads,
+    )
+    log.warning(
+        "HTTP door at %s, over AJP to %s: FOR DEVELOPMENT ONLY, a web server is the "
+        "front end in production",
+        door.url,
+        ajp_target,
+    )
+    door.start()
+    return door
+
+
+def build_http_door(
+    http_address: object,
+    settings: GatewaySettings,
+    *,
+    threads: int = 16,
+    trace: Trace | None = None,
+) -> HttpDoor:
+    """Bind the HTTP address, without serving yet."""
+    waitress = _import_waitress()
+    host, port = _tcp_address(str(http_address))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        return HttpDoor(
+            waitress, listener, build_gateway(settings, trace=trace), threads
+        )
+    except BaseException:
+        listener.close()
+        raise
+
+
+def _import_waitress() -> ModuleType:
+    try:
+        importlib.import_module("waitress.wasyncore")
+        return importlib.import_module("waitress")
+    except ImportError as error:
+        raise HttpDoorError(
+            "the HTTP door needs waitress, which is not installed: "
+            "pip install paste_ajp[http]"
+        ) from error
+
+
+def _tcp_address(text: str) -> tuple[str, int]:
+    """Read ``host:port``; raises SettingError."""
+    try:
+        address = addresses.parse_address(text)
+    except UnfitError as error:
+        raise SettingError("http", text, f"expected host:port ({error})") from None
+    if address.kind != "tcp":
+        raise SettingError("http", text, "expected host:port")
+    return address.host, address.port
+
+
+__all__ = [
+    "GatewaySettings",
+    "HttpDoor",
+    "HttpDoorError",
+    "build_gateway",
+    "build_http_door",
+    "make_gateway",
+    "start_http_door",
+]
