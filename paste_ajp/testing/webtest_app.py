@@ -1,0 +1,141 @@
+"""WebTest's TestApp, with real AJP packets between it and the application."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from webtest import TestApp
+
+from paste_ajp.client import ClientError, Gateway
+from paste_ajp.testing.serving import ServedApp, serve_app
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class AjpTestApp(TestApp):  # type: ignore[misc]  # WebTest has no types
+    """A TestApp that serves its application over AJP and asks it there.
+
+    A suite that uses TestApp needs no other change: ``AjpTestApp(app)`` takes its
+    arguments, and the server's settings as ``settings``. ``close`` it at the end, or
+    use it in a ``with``. What the application raises is raised in the test, as
+    TestApp does; with ``raise_errors=False`` the test sees the 500 of the server.
+
+    Of ``extra_environ`` only what a front end can send arrives: REMOTE_USER,
+    AUTH_TYPE, REMOTE_ADDR, SCRIPT_NAME, wsgi.url_scheme, the SSL_ facts, headers.
+    ``wsgi.errors`` and ``paste.testing_variables`` stay on the server's side.
+    """
+
+    # pytest would take it for a class of tests
+    __test__ = False
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        *arguments: Any,
+        settings: dict[str, object] | None = None,
+        raise_errors: bool = True,
+        **keywords: Any,
+    ) -> None:
+        self._stack = contextlib.ExitStack()
+        witness = _Witness(app)
+        self.served: ServedApp = self._stack.enter_context(
+            serve_app(witness, **(settings or {}))
+        )
+        bridge: WSGIApplication = self.served.gateway
+        if raise_errors:
+            bridge = _Bridge(self.served.gateway, witness)
+        super().__init__(bridge, *arguments, **keywords)
+
+    def __enter__(self) -> AjpTestApp:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the server. Twice is fine."""
+        self._stack.close()
+
+
+class _Witness:
+    """The application, and what it last raised, on the server's side."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+        self.error: BaseException | None = None
+
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        try:
+            result = self._application(environ, start_response)
+        except BaseException as error:
+            self.error = error
+            raise
+        # A list can raise nothing more, and the server sends it faster as it is.
+        return result if isinstance(result, list) else _WitnessedBody(result, self)
+
+
+class _WitnessedBody:
+    """What the application returned, watched while it is iterated and closed."""
+
+    def __init__(self, result: Iterable[bytes], witness: _Witness) -> None:
+        self._result = result
+        self._pieces = iter(result)
+        self._witness = witness
+
+    def __iter__(self) -> _WitnessedBody:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self._witness.error = error
+            raise
+
+    def close(self) -> None:
+        close = getattr(self._result, "close", None)
+        if close is not None:
+            close()
+
+
+class _Bridge:
+    """The gateway, on the test's side; it raises what the application raised."""
+
+    def __init__(self, gateway: Gateway, witness: _Witness) -> None:
+        self._gateway = gateway
+        self._witness = witness
+
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> list[bytes]:
+        self._witness.error = None
+        result = self._gateway(environ, start_response)
+        try:
+            body = list(result)
+        except ClientError:
+            self._raise()
+            raise
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+        self._raise()
+        return body
+
+    def _raise(self) -> None:
+        error, self._witness.error = self._witness.error, None
+        if error is not None:
+            raise error
