@@ -75,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(_unknown_flag(unknown, arguments))
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        return run(arguments)
+        status = run(arguments)
+        sys.stdout.flush()  # a reader who left is noticed here, not at exit
+        return status
     except (UsageError, SettingError) as error:
         return _fail(error, EXIT_USAGE)
     except (LoadError, BindError) as error:
@@ -85,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has had enough of it. Python would complain
         # once more when it flushes stdout at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
         return EXIT_FAILED
 
 

@@ -1,0 +1,511 @@
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import paste_ajp
+from paste_ajp import cli
+from paste_ajp.serving import BindError
+from tests.unit.fake_server import FakeServer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    """No sockets, an empty directory to be in, logging as it was afterwards."""
+    monkeypatch.setattr(cli, "Server", FakeServer)
+    monkeypatch.setattr(FakeServer, "made", [])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    modules = set(sys.modules)
+    ours = logging.getLogger("paste_ajp")
+    before = ours.level, ours.handlers[:], logging.root.level, logging.root.handlers[:]
+    yield
+    ours.level, ours.handlers[:], logging.root.level, logging.root.handlers[:] = before
+    for name in set(sys.modules) - modules:
+        if name.startswith("web_"):
+            del sys.modules[name]
+
+
+def write(name, text):
+    Path(name).write_text(text)
+
+
+APPLICATION = """\
+def make(global_conf, **local):
+    return Application(local)
+
+class Application:
+    def __init__(self, local):
+        self.local = local
+
+    def __call__(self, environ, start_response):
+        raise NotImplementedError
+"""
+
+APPS = """\
+[app:main]
+use = call:web_app:make
+name = main
+[app:two]
+use = call:web_app:make
+name = two
+"""
+
+
+def ini(server="", rest=""):
+    write("web_app.py", APPLICATION)
+    write("x.ini", f"{APPS}{server}\n{rest}")
+
+
+def module(text):
+    write("web_app.py", text)
+
+
+def fails(capsys, *arguments):
+    """Run a command that is to fail; give its exit status and its error."""
+    try:
+        status = cli.main(arguments)
+    except SystemExit as ended:
+        status = ended.code
+    return status, capsys.readouterr().err
+
+
+def settings():
+    return FakeServer.made[-1].settings
+
+
+# -- serve: what
+
+
+def test_module_attribute_is_served():
+    module("app = lambda environ, start_response: []")
+    assert cli.main(["serve", "web_app:app"]) == 0
+    (server,) = FakeServer.made
+    assert server.told == ["bind", "run"]
+    assert server.application is sys.modules["web_app"].app
+
+
+def test_attribute_may_be_deeper():
+    module("class Site:\n    app = print")
+    assert cli.main(["serve", "web_app:Site.app"]) == 0
+    assert FakeServer.made[-1].application is print
+
+
+def test_factory_is_called():
+    module("def make():\n    return print")
+    assert cli.main(["serve", "web_app:make()"]) == 0
+    assert FakeServer.made[-1].application is print
+
+
+def test_ini_file_is_served():
+    ini("[server:main]\nuse = egg:paste_ajp\nport = 81")
+    assert cli.main(["serve", "x.ini"]) == 0
+    assert FakeServer.made[-1].application.local == {"name": "main"}
+    assert settings().port == 81
+
+
+def test_other_sections_can_be_named():
+    ini(
+        "[server:main]\nuse = egg:paste_ajp\nport = 81\n"
+        "[server:b]\nuse = main\nport = 82"
+    )
+    assert cli.main(["serve", "x.ini#two", "--server-name", "b"]) == 0
+    assert FakeServer.made[-1].application.local == {"name": "two"}
+    assert settings().port == 82
+
+
+def test_ini_file_needs_no_server_section():
+    ini()
+    assert cli.main(["serve", "x.ini"]) == 0
+    assert settings().port == 8009
+
+
+def test_other_server_sections_are_no_need_of_ours():
+    ini("[server:http]\nuse = egg:waitress\nport = 80")
+    assert cli.main(["serve", "x.ini"]) == 0
+    assert settings().port == 8009
+
+
+def test_section_of_another_server_is_not_used(caplog):
+    ini("[server:main]\nuse = egg:waitress\nport = 80")
+    assert cli.main(["serve", "x.ini"]) == 0
+    assert settings().port == 8009
+    assert [record.getMessage() for record in caplog.records] == [
+        "x.ini: [server:main] is for egg:waitress; its settings are not used"
+    ]
+
+
+def test_variables_are_interpolated():
+    ini("[server:main]\nuse = egg:paste_ajp\nport = %(http_port)s")
+    assert cli.main(["serve", "x.ini", "http_port=83"]) == 0
+    assert settings().port == 83
+
+
+def test_what_pastedeploy_would_drop_is_used():
+    ini("[server:main]\nuse = egg:paste_ajp\nport = 81", "[DEFAULT]\nport = 80")
+    assert cli.main(["serve", "x.ini"]) == 0
+    assert settings().port == 81
+
+
+def test_fork_section_is_understood():
+    ini("[server:main]\nuse = egg:paste_ajp#ajp_fork\nmaxSpare = 3")
+    assert cli.main(["serve", "x.ini"]) == 0
+    assert (settings().processes, settings().threads) == (3, 1)
+
+
+def test_application_can_be_loaded_anew():
+    module("app = print")
+    cli.main(["serve", "web_app:app"])
+    assert FakeServer.made[-1].load_application() is print
+
+
+# -- serve: flags
+
+
+def test_flags_are_settings():
+    module("app = print")
+    cli.main(["serve", "--port=0", "--threads", "3", "--debug", "web_app:app"])
+    assert (settings().port, settings().threads, settings().debug) == (0, 3, True)
+
+
+def test_flags_override_the_file():
+    ini("[server:main]\nuse = egg:paste_ajp\nmaxThreads = 4\nport = 81")
+    cli.main(["serve", "x.ini", "--threads", "3"])
+    assert (settings().port, settings().threads) == (81, 3)
+
+
+@pytest.mark.parametrize(
+    ("written", "flags", "addresses"),
+    [
+        ("host = ::1\nport = 81", ["--listen", "*:82"], ["*:82"]),
+        ("listen = *:82", ["--port", "81"], ["127.0.0.1:81"]),
+        ("listen = *:82", ["--host", "::1"], ["[::1]:8009"]),
+        ("listen = *:82", ["--threads", "9"], ["*:82"]),
+    ],
+)
+def test_address_overrides_an_address_of_the_other_kind(written, flags, addresses):
+    ini(f"[server:main]\nuse = egg:paste_ajp\n{written}")
+    cli.main(["serve", "x.ini", *flags])
+    assert [str(address) for address in settings().addresses] == addresses
+
+
+def test_secret_overrides_a_secret_of_the_other_kind():
+    ini("[server:main]\nuse = egg:paste_ajp\nsecret_file = /x")
+    cli.main(["serve", "x.ini", "--secret", "s"])
+    assert (settings().secret, settings().secret_file) == ("s", None)
+
+
+# -- serve --check
+
+
+def test_check_loads_and_does_not_serve(capsys):
+    module("app = print")
+    assert cli.main(["serve", "--check", "web_app:app"]) == 0
+    assert FakeServer.made[-1].told == []
+    assert capsys.readouterr().out == (
+        "web_app:app: settings and application are fine\n"
+    )
+
+
+def test_check_reads_the_secret(capsys):
+    module("app = print")
+    status, error = fails(capsys, "serve", "--check", "--secret-file=no", "web_app:app")
+    assert status == 2
+    assert error.startswith("paste-ajp: secret_file = 'no': cannot be read")
+
+
+def test_check_loads_the_application(capsys):
+    status, error = fails(capsys, "serve", "--check", "web_none:app")
+    assert (status, error) == (
+        1,
+        "paste-ajp: cannot load web_none:app: no module named web_none\n",
+    )
+
+
+# -- serve: errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(
+            ["--port=x", "web_app:app"],
+            "port = 'x': expected a whole number from 0 to 65535",
+            id="flag",
+        ),
+        pytest.param(
+            ["web_app"],
+            "web_app: expected an INI file, module:attribute or module:factory()",
+            id="target",
+        ),
+        pytest.param(
+            ["none.ini"], "none.ini: No such file or directory", id="no such file"
+        ),
+        pytest.param(
+            ["web_app:app", "a=b"],
+            "web_app:app: name=value and --server-name are for INI files",
+            id="variables of a module",
+        ),
+        pytest.param(["x.ini", "a"], "a: expected name=value", id="variable"),
+        pytest.param(
+            ["x.ini", "--server-name=b"],
+            "x.ini: No section 'b' (prefixed by 'server') found in config {here}/x.ini",
+            id="no such section",
+        ),
+        pytest.param(
+            ["bad.ini"],
+            "bad.ini: File contains no section headers. file: '{here}/bad.ini',"
+            " line: 1 'what?'",
+            id="no INI file",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(capsys, tmp_path, arguments, message):
+    module("app = print")
+    ini()
+    write("bad.ini", "what?")
+    status, error = fails(capsys, "serve", *arguments)
+    assert status == 2
+    assert error == f"paste-ajp: {message.format(here=tmp_path)}\n"
+
+
+def test_wrong_setting_of_a_file_is_named_with_its_place(capsys):
+    ini("[server:main]\nuse = egg:paste_ajp\nthread = 3")
+    assert fails(capsys, "serve", "x.ini") == (
+        2,
+        (
+            "paste-ajp: x.ini [server:main]: thread = '3': no such setting;"
+            " did you mean threads?\n"
+        ),
+    )
+
+
+def test_unknown_flag_gets_a_hint(capsys):
+    assert fails(capsys, "serve", "--thread=3", "web_app:app") == (
+        2,
+        (
+            "paste-ajp: no such flag: --thread; did you mean --threads?;"
+            " see paste-ajp --help\n"
+        ),
+    )
+
+
+def test_unknown_flag_of_another_command_gets_none(capsys):
+    assert fails(capsys, "settings", "--thread")[1] == (
+        "paste-ajp: no such flag: --thread; see paste-ajp --help\n"
+    )
+
+
+def test_no_command_is_wrong_usage(capsys):
+    assert fails(capsys) == (
+        2,
+        (
+            "paste-ajp: the following arguments are required: COMMAND;"
+            " see paste-ajp --help\n"
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "message"),
+    [
+        ("app = 5", "web_app:app", "a int is no WSGI application"),
+        ("apple = print", "web_app:app", "web_app has no app; did you mean apple?"),
+        ("x = 5", "web_app:x()", "web_app.x cannot be called"),
+        ("", "web_app.sub:app", "no module named web_app.sub"),
+    ],
+)
+def test_application_that_is_none_is_one_line_and_status_1(
+    capsys, text, target, message
+):
+    module(text)
+    status, error = fails(capsys, "serve", target)
+    assert status == 1
+    assert error == f"paste-ajp: cannot load {target}: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("def broken():\n    return 1 / 0\nbroken()", "web_app:app"),
+        (
+            "def make():\n    return broken()\ndef broken():\n    1 / 0",
+            "web_app:make()",
+        ),
+        ("def make(global_conf, **local):\n    1 / 0", "y.ini"),
+    ],
+)
+def test_application_that_fails_shows_its_own_frames(capsys, text, target):
+    module(text)
+    write("y.ini", "[app:main]\nuse = call:web_app:make")
+    status, error = fails(capsys, "serve", target)
+    assert status == 1
+    first, *lines = error.splitlines()
+    assert first == (
+        f"paste-ajp: cannot load {target}: ZeroDivisionError: division by zero"
+    )
+    frames = [line for line in lines if line.startswith("  File ")]
+    assert frames
+    assert [frame for frame in frames if "web_app.py" not in frame] == []
+
+
+def test_import_that_is_missing_deeper_shows_who_wanted_it(capsys):
+    module("import web_nothing")
+    status, error = fails(capsys, "serve", "web_app:app")
+    assert status == 1
+    assert "ModuleNotFoundError: No module named 'web_nothing'" in error
+    assert 'web_app.py", line 1' in error
+
+
+def test_causes_are_shown_without_our_frames(capsys):
+    module(
+        "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise ValueError from e"
+    )
+    _, error = fails(capsys, "serve", "web_app:app")
+    assert "ZeroDivisionError" in error
+    assert "cli.py" not in error
+
+
+def test_address_that_is_taken_is_status_1(capsys, monkeypatch):
+    def taken(self):
+        raise BindError("127.0.0.1:8009: address in use")
+
+    monkeypatch.setattr(FakeServer, "bind", taken)
+    module("app = print")
+    assert fails(capsys, "serve", "web_app:app") == (
+        1,
+        "paste-ajp: 127.0.0.1:8009: address in use\n",
+    )
+
+
+def test_interrupt_while_loading_ends_as_shells_expect():
+    module("raise KeyboardInterrupt")
+    assert cli.main(["serve", "web_app:app"]) == 130
+
+
+# -- serve: logging
+
+LOGGERS = """\
+[loggers]
+keys = root
+[handlers]
+keys = file
+[formatters]
+keys =
+[logger_root]
+level = INFO
+handlers = file
+[handler_file]
+class = FileHandler
+args = (%s,)
+"""
+
+
+def test_logging_of_the_file_is_used():
+    ini(rest=LOGGERS % "'%(here)s/log', 'w'")
+    cli.main(["serve", "x.ini"])
+    (handler,) = [h for h in logging.root.handlers if type(h) is logging.FileHandler]
+    handler.close()
+    assert Path("log").exists()
+
+
+def test_broken_logging_is_one_line(capsys):
+    ini(rest=LOGGERS % "nonsense")
+    status, error = fails(capsys, "serve", "x.ini")
+    assert status == 2
+    assert error.startswith("paste-ajp: x.ini: [loggers]: NameError: ")
+
+
+def test_stderr_is_the_default(capsys):
+    logging.root.handlers.clear()
+    module("app = print")
+    cli.main(["serve", "-v", "web_app:app"])
+    logging.getLogger("paste_ajp").debug("seen")
+    assert "DEBUG   paste_ajp: seen" in capsys.readouterr().err
+
+
+# -- settings
+
+
+def test_settings_page_is_up_to_date(capsys):
+    cli.main(["settings", "--markdown"])
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert page == capsys.readouterr().out, (
+        "run: paste-ajp settings --markdown > docs/settings.md"
+    )
+
+
+def test_settings_ini_loads(capsys):
+    cli.main(["settings", "--ini"])
+    ini(capsys.readouterr().out)
+    assert cli.main(["serve", "x.ini"]) == 0
+
+
+def test_settings_text_names_them(capsys):
+    assert cli.main(["settings"]) == 0
+    assert "threads = 8\n    Worker threads" in capsys.readouterr().out
+
+
+# -- The rest
+
+
+def test_development_ini_loads(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["serve", "--check", "development.ini"]) == 0
+    assert settings().addresses[0].is_local
+
+
+def test_help_tells_every_flag(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["serve", "--help"])
+    assert ended.value.code == 0
+    assert "--allowed-servers VALUE" in capsys.readouterr().out
+
+
+def test_reader_that_has_enough_is_no_error(monkeypatch):
+    def gone(arguments):
+        raise BrokenPipeError
+
+    command = cli.Command("gone", "", lambda parser: None, gone)
+    monkeypatch.setattr(cli, "COMMANDS", (command,))
+    monkeypatch.setattr(cli.os, "dup2", lambda *descriptors: None)
+    assert cli.main(["gone"]) == 1
+
+
+@pytest.mark.parametrize("name", paste_ajp.__all__)
+def test_public_name_is_there(name):
+    assert getattr(paste_ajp, name) is not None
+    assert name in dir(paste_ajp)
+
+
+def test_other_name_is_not_there():
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = paste_ajp.nothing
+
+
+def run_module(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "paste_ajp", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_module_is_the_command():
+    ended = run_module("--version")
+    assert (ended.returncode, ended.stdout) == (
+        0,
+        f"paste-ajp {paste_ajp.__version__}\n",
+    )
+
+
+def test_exit_status_reaches_the_shell():
+    assert run_module("serve", "nothing").returncode == 2

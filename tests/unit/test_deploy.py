@@ -1,0 +1,335 @@
+import configparser
+import logging
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from paste.deploy import loadapp, loadserver
+
+from paste_ajp import deploy
+from paste_ajp.options import SettingError
+from tests.unit.fake_server import FakeServer
+
+SETUP_CFG = Path(__file__).parents[2] / "setup.cfg"
+
+
+def application(environ, start_response):
+    raise NotImplementedError
+
+
+def make_application(global_conf, **local_conf):
+    return [dict(global_conf), local_conf]
+
+
+@pytest.fixture(autouse=True)
+def server(monkeypatch):
+    monkeypatch.setattr(deploy, "Server", FakeServer)
+    monkeypatch.setattr(FakeServer, "made", [])
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load a server section as PasteDeploy does: load(text, name, **globals)."""
+
+    def load(text, name=None, **global_conf):
+        path = tmp_path / "app.ini"
+        path.write_text(text)
+        return loadserver(f"config:{path}", name=name, global_conf=global_conf)
+
+    return load
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The distribution of setup.cfg's entry points, installed or not."""
+    config = configparser.RawConfigParser()
+    config.optionxform = str
+    config.read(SETUP_CFG)
+    groups = config["options.entry_points"]
+    place = tmp_path / "site" / "paste_ajp-0.dist-info"
+    place.mkdir(parents=True)
+    (place / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: paste_ajp\nVersion: 0\n"
+    )
+    (place / "entry_points.txt").write_text(
+        "".join(f"[{group}]{groups[group]}\n" for group in groups)
+    )
+    monkeypatch.syspath_prepend(str(place.parent))
+
+
+def settings():
+    return FakeServer.made[-1].settings
+
+
+# -- Ways to name the server
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "use = egg:paste_ajp",
+        "use = egg:paste_ajp#main",
+        "use = egg:paste_ajp#ajp",
+        "use = egg:paste_ajp#ajp_thread",
+        "use = call:paste_ajp.deploy:server_factory",
+        "use = call:paste_ajp.deploy:server_runner",
+        "paste.server_factory = paste_ajp.deploy:server_factory",
+        "paste.server_runner = paste_ajp.deploy:server_runner",
+    ],
+)
+@pytest.mark.usefixtures("installed")
+def test_server_is_found_and_runs_the_application(load, use):
+    load(f"[server:main]\n{use}\nport = 81\nscriptName = /x")(application)
+    (server,) = FakeServer.made
+    assert server.application is application
+    assert server.told == ["bind", "run"]
+    assert (server.settings.port, server.settings.script_name) == (81, "/x")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "use = egg:paste_ajp#ajp_fork",
+        "use = call:paste_ajp.deploy:fork_server_factory",
+        "use = call:paste_ajp.deploy:fork_server_runner",
+        "paste.server_runner = paste_ajp.deploy:fork_server_runner",
+    ],
+)
+@pytest.mark.usefixtures("installed")
+def test_fork_server_is_of_processes_with_one_thread(load, use):
+    load(f"[server:main]\n{use}\nmaxSpare = 3\nminSpare = 2")(application)
+    assert FakeServer.made[-1].told == ["bind", "run"]
+    assert (settings().processes, settings().threads, settings().min_spare) == (3, 1, 1)
+
+
+def test_fork_server_has_five_processes_like_flups():
+    deploy.fork_server_factory({})
+    assert settings().processes == 5
+
+
+def test_fork_server_may_be_told_of_children_and_threads():
+    deploy.fork_server_factory({}, maxChildren="7", maxThreads="2", maxSpare="3")
+    assert (settings().processes, settings().threads) == (7, 2)
+
+
+def test_section_may_inherit_from_another(load):
+    load(
+        "[server:main]\npaste.server_runner = paste_ajp.deploy:server_runner\n"
+        "port = 81\nthreads = 2\n"
+        "[server:two]\nuse = main\nport = 82\n",
+        "two",
+    )(application)
+    assert (settings().port, settings().threads) == (82, 2)
+
+
+def test_factory_binds_before_there_is_an_application(load):
+    load("[server:main]\nuse = call:paste_ajp.deploy:server_factory")
+    assert FakeServer.made[-1].told == ["bind"]
+
+
+def test_runner_and_factory_can_be_called_without_a_file():
+    deploy.server_runner(application, {}, port="81")
+    deploy.server_factory(None, port="82")(application)
+    assert [server.settings.port for server in FakeServer.made] == [81, 82]
+
+
+def test_wrong_setting_is_a_real_exception(load):
+    with pytest.raises(SettingError) as caught:
+        load("[server:main]\nuse = call:paste_ajp.deploy:server_factory\nthread = 4")
+    assert str(caught.value) == ("thread = '4': no such setting; did you mean threads?")
+
+
+def test_loader_keys_are_no_settings():
+    deploy.server_factory(
+        {}, **{"paste.server_runner": "x", "paste.server_factory": "y"}
+    )
+    assert FakeServer.made
+
+
+def test_global_options_are_no_settings(load):
+    load(
+        "[DEFAULT]\nthreads = 2\ndebug = true\n"
+        "[server:main]\nuse = call:paste_ajp.deploy:server_factory"
+    )
+    assert (settings().threads, settings().debug) == (8, False)
+
+
+# -- The application, loaded anew
+
+
+def test_application_can_be_loaded_anew(tmp_path):
+    path = tmp_path / "a b#c.ini"
+    path.write_text(
+        "[DEFAULT]\nname = file\n"
+        f"[app:main]\nuse = call:{__name__}:make_application\nx = %(extra)s\n"
+        "[server:main]\nuse = call:paste_ajp.deploy:server_factory\n"
+    )
+    loadserver(f"config:{quote(str(path))}", global_conf={"extra": "1"})
+    path.write_text(path.read_text().replace("= file", "= changed"))
+    global_conf, local_conf = FakeServer.made[-1].load_application()
+    assert (global_conf["name"], local_conf) == ("changed", {"x": "1"})
+
+
+def test_without_a_file_nothing_can_be_loaded_anew():
+    deploy.server_factory({"__file__": "/no/such/file"})
+    assert FakeServer.made[-1].load_application is None
+
+
+# -- What PasteDeploy drops
+
+OURS = "use = call:paste_ajp.deploy:server_factory\n"
+
+
+@pytest.fixture
+def warnings(caplog, tmp_path):
+    def texts():
+        place = f"{tmp_path / 'app.ini'}: "
+        return [
+            record.getMessage().removeprefix(place)
+            for record in caplog.records
+            if record.levelno >= logging.WARNING
+        ]
+
+    return texts
+
+
+def test_hidden_by_default_section(load, warnings):
+    load(f"[DEFAULT]\nport = 80\n[server:main]\n{OURS}port = 81\nthreads = 2")
+    assert (settings().port, settings().threads) == (81, 2)
+    (text,) = warnings()
+    assert text == (
+        "[server:main] sets port = 81, and [DEFAULT] sets port = 80, for which"
+        " PasteDeploy drops the former. Using [server:main]. Rename the latter, or if"
+        " it shall decide, write port = %(port)s in [server:main]."
+    )
+
+
+def test_hidden_by_command_line(load, warnings):
+    load(f"[server:main]\n{OURS}port = 81", port="90")
+    assert settings().port == 81
+    (text,) = warnings()
+    assert text.startswith(
+        "[server:main] sets port = 81, and the command line sets port = 90, for which"
+    )
+
+
+def test_command_line_decides_where_the_section_says_so(load, warnings):
+    load(f"[server:main]\n{OURS}port = %(port)s", port="90")
+    assert settings().port == 90
+    assert warnings() == []
+
+
+def test_global_option_by_another_name_is_no_case(load, warnings):
+    load(f"[server:main]\n{OURS}port = %(ajp_port)s", ajp_port="90")
+    assert settings().port == 90
+    assert warnings() == []
+
+
+def test_hidden_value_is_interpolated(load):
+    load(f"[DEFAULT]\nlisten = x\nrun = /run\n[server:main]\n{OURS}"
+         "listen = unix:%(run)s/a.sock, unix:%(here)s/b.sock")  # fmt: skip
+    first, second = settings().addresses
+    assert first.path == "/run/a.sock"
+    assert second.path.endswith("/b.sock")
+
+
+def test_same_value_in_both_places_is_used_without_a_word(load, warnings):
+    load(f"[DEFAULT]\nport = 81\n[server:main]\n{OURS}port = 81")
+    assert settings().port == 81
+    assert warnings() == []
+
+
+def test_hidden_secret_is_used_and_not_shown(load, warnings):
+    load(f"[DEFAULT]\nsecret = alpha\n[server:main]\n{OURS}secret = beta")
+    assert settings().secret == "beta"
+    (text,) = warnings()
+    assert "alpha" not in text
+    assert "beta" not in text
+
+
+def test_hidden_mistake_is_refused_too(load):
+    with pytest.raises(SettingError, match="did you mean threads"):
+        load(f"[DEFAULT]\nthread = 1\n[server:main]\n{OURS}thread = 4")
+
+
+def test_hidden_in_a_section_that_is_inherited(load):
+    load(
+        f"[DEFAULT]\nport = 80\nhost = x\n[server:main]\n{OURS}port = 81\nhost = ::1\n"
+        "[server:two]\nuse = main\nport = 82\nthreads = 2\n",
+        "two",
+    )
+    assert (settings().port, settings().host) == (82, "::1")
+
+
+def test_hidden_in_a_file_that_is_inherited(load, tmp_path):
+    (tmp_path / "other.ini").write_text(
+        f"[server:main]\n{OURS}port = 81\n[server:two]\nuse = main\nthreads = 2"
+    )
+    load(
+        "[DEFAULT]\nport = 80\n"
+        "[server:a]\nuse = config:other.ini#two\nbacklog = 5\n"
+        "[server:b]\nuse = config:other.ini\nbacklog = 6\n",
+        "a",
+    )
+    assert (settings().port, settings().threads, settings().backlog) == (81, 2, 5)
+
+
+def test_section_is_told_from_others_by_what_it_delivers(load):
+    text = (
+        f"[DEFAULT]\nport = 80\n[server:main]\n{OURS}port = 81\nthreads = 1\n"
+        f"[server:two]\n{OURS}port = 82\nthreads = 2\n"
+    )
+    load(text, "two")
+    assert settings().port == 82
+    load(text)
+    assert settings().port == 81
+
+
+def test_section_of_another_server_is_not_taken_for_ours(load):
+    load(
+        f"[DEFAULT]\nport = 80\n[server:main]\n{OURS}port = 81\n"
+        "[server:http]\nuse = egg:waitress\nport = 82\n"
+    )
+    assert settings().port == 81
+
+
+def test_equal_sections_that_differ_in_what_is_hidden_are_refused(load, tmp_path):
+    with pytest.raises(SettingError) as caught:
+        load(
+            f"[DEFAULT]\nport = 80\n[server:main]\n{OURS}port = 81\n"
+            f"[server:two]\n{OURS}port = 82\n"
+        )
+    assert str(caught.value) == (
+        f"port = '81': hidden by [DEFAULT] of {tmp_path / 'app.ini'}, and"
+        " [server:main] and [server:two] set it differently, so it cannot be told"
+        " which is meant; rename the one in [DEFAULT]"
+    )
+
+
+def test_equal_sections_that_agree_are_fine(load):
+    load(
+        f"[DEFAULT]\nport = 80\n[server:main]\n{OURS}port = 81\n"
+        f"[server:two]\n{OURS}port = 81\n"
+    )
+    assert settings().port == 81
+
+
+def test_get_and_set_are_understood(load):
+    load(
+        f"[DEFAULT]\nport = 80\nmany = 3\n[server:main]\n{OURS}port = 81\n"
+        "set many = 4\nget threads = many\n"
+    )
+    assert (settings().port, settings().threads) == (81, 4)
+
+
+def test_broken_section_beside_ours_does_no_harm(load):
+    load(
+        f"[DEFAULT]\nport = 80\n[server:main]\n{OURS}port = 81\n"
+        "[server:two]\nuse = nowhere\n[server:three]\nuse = three\n"
+        "[server:four]\nuse = config:none.ini\nport = %(nothing)s\n"
+    )
+    assert settings().port == 81
+
+
+def test_demo_is_found(installed, tmp_path):
+    assert loadapp("egg:paste_ajp#demo")
