@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
+from collections.abc import Callable
+from typing import Final
 
 #: Start, stop, configuration, connections.
 server_log = logging.getLogger("paste_ajp")
@@ -22,6 +25,14 @@ protocol_log = logging.getLogger("paste_ajp.protocol")
 #: What applications raised, with the traceback.
 app_log = logging.getLogger("paste_ajp.app")
 
+#: Given as ``extra`` to what a remote or a front end can make the server log again
+#: and again. All of protocol_log counts as such.
+MAY_REPEAT: Final = {"may_repeat": True}
+
+#: Records from one place in the code that are logged in so many seconds.
+GATE_RECORDS: Final = 100
+GATE_SECONDS: Final = 60.0
+
 #: In English whatever the locale, three letters each.
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
@@ -29,6 +40,71 @@ _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 _ESCAPES = {
     code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))
 } | {ord('"'): '\\"', ord("\\"): "\\\\"}
+
+
+def printable(text: str, limit: int = 500) -> str:
+    """Return text from outside as a log line may show it: one line, not too long.
+
+    Control characters, C1 too, would forge lines or drive a terminal.
+    """
+    shown = text[:limit].translate(_ESCAPES)
+    return shown if len(text) <= limit else f"{shown}..."
+
+
+class FloodGate(logging.Filter):
+    """Lets pass GATE_RECORDS of one kind in GATE_SECONDS, so that no log is flooded.
+
+    A kind is the place in the code that logs: what a remote sends does not make a
+    new one. The last record that passes says that more will be missing, and the
+    first one after that how many were. DEBUG passes always. Any thread may log.
+    """
+
+    def __init__(
+        self, everything: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._everything = everything  # or what says MAY_REPEAT alone
+        self._clock = clock
+        self._lock = threading.Lock()
+        #: Place -> when its time began, records since then.
+        self._seen: dict[tuple[str, int], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is logged."""
+        if record.levelno <= logging.DEBUG or not (
+            self._everything or getattr(record, "may_repeat", False)
+        ):
+            return True
+        place = record.pathname, record.lineno
+        now = self._clock()
+        with self._lock:
+            since, count = self._seen.get(place, (now, 0))
+            missed = 0
+            if now - since >= GATE_SECONDS:
+                missed = max(0, count - GATE_RECORDS)
+                since, count = now, 0
+            count += 1
+            self._seen[place] = since, count
+        if count > GATE_RECORDS:
+            return False
+        if count == GATE_RECORDS:
+            left = GATE_SECONDS - (now - since)
+            record.msg = f"{record.msg} (no more of this kind for {left:.0f} s)"
+        elif missed:
+            record.msg = f"{record.msg} ({missed} more of this kind were not logged)"
+        return True
+
+    def reset(self) -> None:
+        """Forget what was logged so far."""
+        with self._lock:
+            self._seen.clear()
+
+
+#: The gates of the two loggers that write what happens on connections.
+server_gate = FloodGate(everything=False)
+protocol_gate = FloodGate(everything=True)
+server_log.addFilter(server_gate)
+protocol_log.addFilter(protocol_gate)
 
 
 def access_line(
@@ -61,7 +137,7 @@ def access_line(
         text.translate(_ESCAPES)
         for text in (
             remote_addr,
-            remote_user.replace(" ", "\\x20"),
+            remote_user,
             method,
             uri,
             protocol,
@@ -69,8 +145,9 @@ def access_line(
             user_agent,
         )
     )
+    user = user.replace(" ", "\\x20") or "-"  # a field without quotes
     return (
-        f'{addr or "-"} - {user or "-"} [{stamp}] "{verb} {path} {version}" '
+        f'{addr or "-"} - {user} [{stamp}] "{verb} {path} {version}" '
         f'{status} {body_bytes} "{source or "-"}" "{agent or "-"}" {seconds:.6f}'
     )
 

@@ -41,14 +41,15 @@ def test_fields_cannot_break_the_line(field, value, shown):
 
 @pytest.fixture
 def root():
+    """The root logger. pytest gives it handlers after the fixtures have run."""
     root = logging.getLogger()
     before = root.level, root.handlers[:]
-    root.handlers.clear()
     yield root
     root.level, root.handlers[:] = before
 
 
 def test_records_go_to_stderr(root, capsys):
+    root.handlers.clear()
     log_to_stderr()
     logging.getLogger("paste_ajp").info("hello")
     assert capsys.readouterr().err.endswith(" INFO    paste_ajp: hello\n")
@@ -56,6 +57,6 @@ def test_records_go_to_stderr(root, capsys):
 
 def test_handler_that_is_there_is_enough(root):
     handler = logging.NullHandler()
-    root.addHandler(handler)
+    root.handlers[:] = [handler]
     log_to_stderr()
     assert root.handlers == [handler]
