@@ -406,11 +406,9 @@ class Connection:
                 self.body_complete = True
             if data:
                 messages.append(BodyChunk(data))
-        elif not self.body_complete:
+        else:
             self.body_complete = not data
             messages.append(BodyChunk(data))
-        elif data:
-            raise FramingError("body chunk", 0, f"{len(data)} bytes after the end")
         return True
 
     def _read_stray(self, length: int) -> bool:
@@ -648,7 +646,12 @@ class Connection:
         self._check(GetBodyChunk)
         if self.failure is not None:
             raise self.failure
-        if not self.owed or self._transferred or not self.may_reuse:
+        if (
+            not self.owed
+            or not self._content_length
+            or self._transferred
+            or not self.may_reuse
+        ):
             raise LocalProtocolError("GetBodyChunk: no first chunk to ask for again")
         self.may_reuse = False
         self._asked_again = True

@@ -42,7 +42,7 @@ class FramingError(DecodeError):
     """
 
 
-class BodyTruncated(DecodeError):  # noqa: N818 - says what happened
+class BodyTruncated(DecodeError):
     """The remote gave up: the request body ended before its Content-Length.
 
     The application's read has to raise; a short body must not look complete.
@@ -53,7 +53,7 @@ class LocalProtocolError(ProtocolError):
     """We tried to send what AJP/1.3 forbids here. A bug of the caller."""
 
 
-class HeaderRefused(LocalProtocolError):  # noqa: N818 - says what happened
+class HeaderRefused(LocalProtocolError):
     """A response header (or the reason) that no front end could relay safely.
 
     ``name`` is the header's, or ``"reason"``; ``problem`` says what is wrong.
@@ -68,7 +68,7 @@ class HeaderRefused(LocalProtocolError):  # noqa: N818 - says what happened
         return f"header {self.name!r}: {self.problem}"
 
 
-class HeadersTooLarge(LocalProtocolError):  # noqa: N818 - says what happened
+class HeadersTooLarge(LocalProtocolError):
     """Headers that do not fit one packet; AJP/1.3 cannot split them.
 
     ``size`` is what the whole packet would take, ``limit`` what it may.

@@ -552,9 +552,11 @@ def decode_body_chunk(payload: bytes, raw: bool = False) -> bytes:
     length = len(payload)
     if raw or not length:
         return payload
+    if length == 1:
+        raise FramingError("body chunk", 0, "needs 2 bytes, 1 left")
     data = _decode_standard_chunk(payload)
     if data is None:
-        inner = f"{payload[0] << 8 | payload[1]}" if length > 1 else "none"
+        inner, _ = decode_integer(payload, 0, "body chunk")
         raise FramingError(
             "body chunk", 0, f"expected the length {length - 2}, found {inner}"
         )

@@ -169,7 +169,7 @@ def assemble_send_headers(
 
     A coded header goes first, always: lighttpd takes the number of headers from
     the first name, so a literal name would cost those beyond its length in
-    letters. Where no header is coded, a Date from ``date()`` is.
+    letters. Where no header is coded, a Date from ``date()`` goes first.
 
     Raises HeadersTooLarge where the packet would be longer than ``packet_size``,
     HeaderRefused for a reason with control characters.
@@ -196,7 +196,7 @@ def assemble_send_headers(
 def _coded_first(
     fields: Sequence[bytes], date: Callable[[], str] | None
 ) -> Sequence[bytes]:
-    """Put coded headers before literal ones, a Date where there are none coded.
+    """Put coded headers before literal ones, a Date before them if there are none.
 
     The order among headers of one name, which alone means something, stays.
     """
