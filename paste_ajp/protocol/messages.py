@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
+
+#: Headers whose values are for the application alone.
+_CONFIDENTIAL: Final = frozenset(
+    {"authorization", "cookie", "cookie2", "proxy-authorization"}
+)
 
 
 class ForwardRequest(NamedTuple):
@@ -39,6 +44,22 @@ class ForwardRequest(NamedTuple):
     content_length: int | None
     #: Whether the remote used ``Transfer-Encoding: chunked`` (length unknown).
     is_chunked: bool
+
+    def __repr__(self) -> str:
+        """Show what may be seen in a log or a debugger: no secret, no credentials."""
+        headers = [
+            (name, "***" if name in _CONFIDENTIAL else value)
+            for name, value in self.headers
+        ]
+        attributes = {
+            name: "***" if name == "secret" else value
+            for name, value in self.attributes.items()
+        }
+        shown = self._replace(headers=headers, attributes=attributes)
+        fields = ", ".join(
+            f"{name}={value!r}" for name, value in zip(self._fields, shown, strict=True)
+        )
+        return f"{type(self).__name__}({fields})"
 
     @property
     def looks_like_lighttpd(self) -> bool:
