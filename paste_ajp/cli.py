@@ -29,7 +29,7 @@ from paste_ajp.commands import explain, gateway, ping, request
 from paste_ajp.inifile import IniFile, ServerSection
 from paste_ajp.logs import log_to_stderr, server_log
 from paste_ajp.options import SettingError, match_names
-from paste_ajp.serving import BindError, Server
+from paste_ajp.serving import BindError, Server, demand_secret
 from paste_ajp.settings import FOREIGN, Settings
 from paste_ajp.version import VERSION
 
@@ -180,7 +180,9 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     settings = Settings.parse(merged(target.written_settings(), flags))
     server = Server(None, settings, load_application=target.load)
     if arguments.check:
-        settings.load_secret()
+        # An inherited descriptor is judged by its socket, when it is bound.
+        known = [a for a in settings.addresses if a.kind != "fd"]
+        demand_secret(settings, known)
         target.load()
         print(f"{target}: settings and application are fine")
         return EXIT_OK

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
+from paste_ajp.addresses import Address
 from paste_ajp.engine.listeners import BindError, Listener, open_listeners
 from paste_ajp.engine.signals import (
     RELOAD_SIGNAL,
@@ -69,7 +70,7 @@ class Server:
             return
         listeners = open_listeners(self.settings)
         try:
-            demand_secret(self.settings, listeners)
+            demand_secret(self.settings, [listener.address for listener in listeners])
         except BaseException:
             for listener in listeners:
                 listener.close()
@@ -182,16 +183,14 @@ class Server:
         self.wait()
 
 
-def demand_secret(settings: Settings, listeners: list[Listener]) -> None:
-    """Refuse to be reachable from outside without a secret.
+def demand_secret(settings: Settings, addresses: Iterable[Address]) -> None:
+    """Refuse to be reachable from outside, at `addresses`, without a secret.
 
     Whoever reaches an AJP port can claim to be any user (Ghostcat, CVE-2020-1938).
     """
     if settings.load_secret() is not None or settings.secret_required is False:
         return
-    outside = [
-        listener.address for listener in listeners if not listener.address.is_local
-    ]
+    outside = [address for address in addresses if not address.is_local]
     if settings.secret_required or outside:
         where = ", ".join(map(str, outside)) or "any address"
         raise SettingError(

@@ -219,6 +219,13 @@ def test_check_reads_the_secret(capsys):
     assert error.startswith("paste-ajp: secret_file = 'no': cannot be read")
 
 
+def test_check_demands_a_secret_where_others_can_come(capsys):
+    module("app = print")
+    status, error = fails(capsys, "serve", "--check", "--host=*", "web_app:app")
+    assert status == 2
+    assert error.startswith("paste-ajp: secret_required = 'auto': *:8009 needs")
+
+
 def test_check_loads_the_application(capsys):
     status, error = fails(capsys, "serve", "--check", "web_none:app")
     assert (status, error) == (
