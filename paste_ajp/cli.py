@@ -66,13 +66,28 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
 
+    def parse_known_args(  # type: ignore[override]  # it has overloads for two types
+        self,
+        args: Sequence[str] | None = None,
+        namespace: argparse.Namespace | None = None,
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse; what is unknown to a sub-command is its own error, not main's."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._unknown(unknown))
+        return found, unknown
+
+    def _unknown(self, words: Sequence[str]) -> str:
+        flag = next((word for word in words if word.startswith("-")), words[0])
+        name = flag.partition("=")[0]
+        near = difflib.get_close_matches(name, self._option_string_actions, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"no such {'flag' if name.startswith('-') else 'argument'}: {name}{hint}"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` names and give back the exit status."""
-    parser = make_parser()
-    arguments, unknown = parser.parse_known_args(argv)
-    if unknown:
-        parser.error(_unknown_flag(unknown, arguments))
+    arguments = make_parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         status = run(arguments)
@@ -115,16 +130,6 @@ def make_parser() -> argparse.ArgumentParser:
 def _fail(error: Exception, status: int) -> int:
     print(f"{PROG}: {error}", file=sys.stderr)
     return status
-
-
-def _unknown_flag(unknown: Sequence[str], arguments: argparse.Namespace) -> str:
-    flag = next((word for word in unknown if word.startswith("-")), unknown[0])
-    name = flag.partition("=")[0]
-    flags = (
-        [row.flag for row in Settings.rows()] if arguments.command == "serve" else []
-    )
-    near = difflib.get_close_matches(name, flags, n=1)
-    return f"no such flag: {name}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 # -- serve

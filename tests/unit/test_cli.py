@@ -292,20 +292,32 @@ def test_wrong_setting_of_a_file_is_named_with_its_place(capsys):
     )
 
 
-def test_unknown_flag_gets_a_hint(capsys):
-    assert fails(capsys, "serve", "--thread=3", "web_app:app") == (
-        2,
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (
-            "paste-ajp: no such flag: --thread; did you mean --threads?;"
-            " see paste-ajp --help\n"
+            ["serve", "--thread=3", "web_app:app"],
+            "serve: no such flag: --thread; did you mean --threads?",
         ),
+        (["settings", "--thread"], "settings: no such flag: --thread"),
+        (["settings", "all"], "settings: no such argument: all"),
+    ],
+)
+def test_unknown_flag_is_named_and_gets_a_hint(capsys, arguments, message):
+    command = message.partition(":")[0]
+    assert fails(capsys, *arguments) == (
+        2,
+        f"paste-ajp {message}; see paste-ajp {command} --help\n",
     )
 
 
-def test_unknown_flag_of_another_command_gets_none(capsys):
-    assert fails(capsys, "settings", "--thread")[1] == (
-        "paste-ajp: no such flag: --thread; see paste-ajp --help\n"
-    )
+@pytest.mark.parametrize("command", ["serve", "settings", "ping", "request",
+                                     "gateway", "explain"])  # fmt: skip
+def test_command_has_its_help(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: paste-ajp {command} " in capsys.readouterr().out
 
 
 def test_no_command_is_wrong_usage(capsys):
