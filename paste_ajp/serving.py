@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
@@ -48,8 +47,10 @@ class Server:
         self._listeners: list[Listener] = []
         self._engine: ThreadedServer | None = None
         self._http_door: Any = None
-        self._over = threading.Event()
         self._reload = False
+        #: Whether start() is under way, and whether a stop came meanwhile.
+        self._is_starting = False
+        self._stop_asked = False
 
     # -- start --------------------------------------------------------------------
 
@@ -78,34 +79,49 @@ class Server:
         self._listeners = listeners
 
     def start(self) -> None:
-        """Serve in background threads; return at once. No signal is handled."""
-        self.bind()
+        """Serve in background threads; return at once. No signal is handled.
+
+        A shutdown() that comes meanwhile, say while the application loads, holds:
+        what was begun ends again.
+        """
+        self._is_starting = True
+        self._stop_asked = False
+        try:
+            self.bind()
+            self._start_engine()
+        finally:
+            self._is_starting = False
+        if self._stop_asked:
+            self.shutdown()
+
+    def _start_engine(self) -> None:
         application = self.application
         if application is None and self._load_application is not None:
             application = self._load_application()
-        self._engine = ThreadedServer(
+        if self._stop_asked:
+            return
+        addresses = self.addresses  # a stop closes them at any time from now on
+        engine = ThreadedServer(
             application,
             self.settings,
             listeners=self._listeners,
             environ=self._environ,
         )
-        self._engine.start()
-        self._over.clear()
+        engine.start()
+        self._engine = engine
         server_log.info(
             "%s serves AJP/1.3 on %s, %d threads",
             SERVER_SOFTWARE,
-            ", ".join(self.addresses),
+            ", ".join(addresses),
             self.settings.threads,
         )
         if self.settings.http is not None:
-            self._open_http_door()
+            self._open_http_door(addresses[0])
 
-    def _open_http_door(self) -> None:
+    def _open_http_door(self, address: str) -> None:
         from paste_ajp.http_door import start_http_door
 
-        self._http_door = start_http_door(
-            self.settings.http, self.addresses[0], self.settings
-        )
+        self._http_door = start_http_door(self.settings.http, address, self.settings)
 
     def run(self, *, install_signal_handlers: bool = True) -> bool:
         """Serve until a signal or shutdown() ends it.
@@ -142,6 +158,9 @@ class Server:
 
     def shutdown(self, graceful: bool = True) -> None:
         """Stop; running requests get graceful_timeout, or none. Returns at once."""
+        if self._is_starting:
+            self._stop_asked = True
+            return
         if self._http_door is not None:
             self._http_door.close()
             self._http_door = None
