@@ -60,10 +60,11 @@ def _read(data: bytes, preview: bool) -> Iterator[Event]:
 
 
 def _mixed(data: bytes, preview: bool) -> Iterator[Event]:
+    if MAGIC_TO_CONTAINER not in data and MAGIC_TO_FRONT_END not in data:
+        return
     conversation = Conversation(preview=preview)
     for view in [*conversation.feed_mixed(data), *conversation.finish()]:
-        if view.name != "not AJP" or view.size != len(data):
-            yield Event(view)
+        yield Event(view)
 
 
 def _follow(frames: Iterator[Frame], preview: bool) -> Iterator[Event]:
@@ -129,7 +130,7 @@ def _cut_blocks(text: str) -> Iterator[_Block]:
         if line.strip() == "*" and block.has_offsets:
             repeating = True
             continue
-        parsed = _parse_dump_line(line, len(block.data))
+        parsed = _parse_dump_line(line, len(block.data), repeating=repeating)
         if parsed is None:
             continue
         offset, data = parsed
@@ -150,8 +151,14 @@ def _cut_blocks(text: str) -> Iterator[_Block]:
     yield block
 
 
-def _parse_dump_line(line: str, expected: int) -> tuple[int | None, bytes] | None:
-    """Read (offset or None, bytes) from a line; None where it is no hex."""
+def _parse_dump_line(
+    line: str, expected: int, *, repeating: bool
+) -> tuple[int | None, bytes] | None:
+    """Read (offset or None, bytes) from a line; None where it is no hex.
+
+    Digits in front are an offset where they can be: they begin at 0, and go on at
+    ``expected``, or further on after a ``*``.
+    """
     stripped = line.strip()
     if not stripped or stripped[0] in "#;/":
         return None
@@ -162,8 +169,9 @@ def _parse_dump_line(line: str, expected: int) -> tuple[int | None, bytes] | Non
     if match:
         offset = int(match["offset"], 16)
         rest = stripped[match.end() :]
-        is_column = rest.startswith("  ") and offset in (0, expected)
-        if match["colon"] or is_column or (not rest and offset == expected):
+        due = offset == expected or (repeating and offset > expected)
+        is_column = rest.startswith("  ") and (due or offset == 0)
+        if match["colon"] or is_column or (due and not rest):
             return offset, _hex_column(rest, is_xxd=bool(match["colon"]))
     columns = re.split(r"\s+\|", stripped, maxsplit=1)[0]
     digits = re.sub(r"[\s,:]", "", columns)

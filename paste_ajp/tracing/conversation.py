@@ -10,7 +10,7 @@ no packet are skipped up to the next that could be one.
 from __future__ import annotations
 
 from paste_ajp.protocol.codes import MAGIC_TO_CONTAINER, MAGIC_TO_FRONT_END
-from paste_ajp.protocol.to_container import find_content_length
+from paste_ajp.protocol.to_container import find_content_length, is_raw_chunk
 from paste_ajp.tracing.dissect import PacketView, dissect, looks_like_message
 
 _HEADER = 4
@@ -25,6 +25,10 @@ class Conversation:
     def __init__(self, *, preview: bool = False) -> None:
         self._preview = preview
         self._owed = 0
+        # What the current request says about the form of its body chunks.
+        self._length = 0
+        self._may_be_raw = False
+        self._is_raw: bool | None = None
         self._buffers = {True: bytearray(), False: bytearray()}
 
     def feed(self, data: bytes, *, to_container: bool) -> list[PacketView]:
@@ -90,14 +94,31 @@ class Conversation:
         if to_container:
             is_body = self._owed > 0 or _is_unasked_body(payload)
             self._owed -= self._owed > 0
+            if is_body and self._may_be_raw and self._is_raw is None:
+                self._is_raw = is_raw_chunk(payload, self._length)
         view = dissect(
-            payload, to_container=to_container, is_body=is_body, preview=self._preview
+            payload,
+            to_container=to_container,
+            is_body=is_body,
+            is_raw=self._is_raw,
+            preview=self._preview,
         )
-        if view.name == "ForwardRequest" and find_content_length(payload) > 0:
-            self._owed = 1
+        if view.name == "ForwardRequest":
+            self._length = find_content_length(payload)
+            self._owed = 1 if self._length else 0
+            self._may_be_raw = _looks_like_lighttpd(view)
+            self._is_raw = None
         elif view.name == "GetBodyChunk":
             self._owed += 1
         return view
+
+
+def _looks_like_lighttpd(view: PacketView) -> bool:
+    """As ForwardRequest.looks_like_lighttpd, of a request that may be broken."""
+    named = view.fields.get("request_attributes")
+    known = {pair[0] for pair in named} if isinstance(named, list) else set()
+    is_nameless = view.fields.get("remote_host") is None
+    return is_nameless and not known & {"AJP_REMOTE_PORT", "AJP_LOCAL_ADDR"}
 
 
 def _is_unasked_body(payload: bytes) -> bool:

@@ -56,19 +56,25 @@ class PacketView:
 
 
 def dissect(
-    payload: bytes, *, to_container: bool, is_body: bool = False, preview: bool = False
+    payload: bytes,
+    *,
+    to_container: bool,
+    is_body: bool = False,
+    is_raw: bool | None = None,
+    preview: bool = False,
 ) -> PacketView:
     """Describe the payload of one packet.
 
     Only the count of owed chunks tells a request body chunk from a message, so
-    ``is_body`` is the caller's to say. With ``preview`` the beginning of a body
+    ``is_body`` is the caller's to say; ``is_raw`` says that its form is lighttpd's,
+    and None that its bytes must tell. With ``preview`` the beginning of a body
     is shown; bodies may hold anything, and are not masked.
     """
     reader = _Reader(payload, preview=preview)
     problem = ""
     try:
         if to_container:
-            name = reader.read_to_container(is_body=is_body)
+            name = reader.read_to_container(is_body=is_body, is_raw=is_raw)
         else:
             name = reader.read_to_front_end()
         left = len(payload) - reader.pos
@@ -109,9 +115,9 @@ class _Reader:
 
     # -- what a front end sends
 
-    def read_to_container(self, *, is_body: bool) -> str:
+    def read_to_container(self, *, is_body: bool, is_raw: bool | None) -> str:
         if is_body or self.payload[:2] in (b"", b"\x00\x00"):
-            self._body_chunk()
+            self._body_chunk(is_raw)
             return self.name
         code = self._byte("type")
         if code == ToContainer.FORWARD_REQUEST:
@@ -120,13 +126,14 @@ class _Reader:
             self._unknown(code, {7: "Shutdown", 8: "Ping", 10: "CPing"})
         return self.name
 
-    def _body_chunk(self) -> None:
+    def _body_chunk(self, is_raw: bool | None) -> None:
         self.name = "BodyChunk"
         payload = self.payload
         size = len(payload)
         length = int.from_bytes(payload[:2], "big") if size > 1 else -1
         self.pos = size
-        if length == size - 2 or (length == size - 3 and payload[-1] == 0):
+        fits = length == size - 2 or (length == size - 3 and payload[-1] == 0)
+        if fits and not is_raw:
             self._body(payload[2 : 2 + length])
         else:
             self._body(payload)

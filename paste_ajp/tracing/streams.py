@@ -32,6 +32,8 @@ class _Flow:
     conversation: Conversation
     front_end: str = ""
     is_other: bool = False
+    #: What came of a stream that is too short to tell yet.
+    heads: dict[str, bytes] = field(default_factory=dict)
     streams: dict[str, _Stream] = field(default_factory=dict)
 
 
@@ -112,6 +114,10 @@ class Reassembler:
 
     def _hand_on(self, flow: _Flow, segment: Segment, data: bytes) -> Iterator[Event]:
         if not flow.front_end:
+            data = flow.heads.pop(segment.source, b"") + data
+            if len(data) < len(MAGIC_TO_CONTAINER):
+                flow.heads[segment.source] = data
+                return
             if data.startswith(MAGIC_TO_CONTAINER):
                 flow.front_end = segment.source
             elif data.startswith(MAGIC_TO_FRONT_END):
