@@ -93,6 +93,7 @@ class _Block:
 
 
 _OFFSET = re.compile(r"(?:0x)?(?P<offset>[0-9A-Fa-f]{4,16})(?P<colon>:)?(?=\s|$)")
+_OD_COLUMN = re.compile(r"(?: [0-9A-Fa-f]{2})+")
 _HEX_WORD = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 _C_STYLE = re.compile(r"(?:\\x|0x)([0-9A-Fa-f]{2})")
 
@@ -167,17 +168,24 @@ def _parse_dump_line(
         return None, bytes.fromhex("".join(pairs))
     match = _OFFSET.match(stripped)
     if match:
-        offset = int(match["offset"], 16)
+        offset = _read_offset(match["offset"], expected)
         rest = stripped[match.end() :]
         due = offset == expected or (repeating and offset > expected)
-        is_column = rest.startswith("  ") and (due or offset == 0)
-        if match["colon"] or is_column or (due and not rest):
+        is_column = rest.startswith("  ") or _OD_COLUMN.fullmatch(rest)
+        if match["colon"] or (due and not rest) or (is_column and (due or not offset)):
             return offset, _hex_column(rest, is_xxd=bool(match["colon"]))
     columns = re.split(r"\s+\|", stripped, maxsplit=1)[0]
     digits = re.sub(r"[\s,:]", "", columns)
     if len(digits) % 2 or not re.fullmatch(r"[0-9A-Fa-f]+", digits):
         return None
     return None, bytes.fromhex(digits)
+
+
+def _read_offset(digits: str, expected: int) -> int:
+    """Read an offset, which od counts in octal unless told otherwise."""
+    if re.fullmatch(r"[0-7]+", digits) and int(digits, 8) == expected:
+        return expected
+    return int(digits, 16)
 
 
 def _hex_column(rest: str, *, is_xxd: bool) -> bytes:

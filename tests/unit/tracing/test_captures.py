@@ -55,6 +55,12 @@ def as_tshark(data):
     )
 
 
+def as_od(data):
+    return text_of(data, lambda at, p: f"{at:07o} {p.hex(' ')}") + (
+        f"{len(data):07o}\n".encode()
+    )
+
+
 def as_capture(data):
     return text_of(data, lambda at, piece: f"{piece.hex()}  |{ascii_of(piece)}|")
 
@@ -80,6 +86,7 @@ def as_tcpdump(data):
         pytest.param(as_xxd(ALL), id="xxd"),
         pytest.param(as_hexdump(ALL), id="hexdump -C"),
         pytest.param(as_tshark(ALL), id="tshark -x"),
+        pytest.param(as_od(ALL), id="od -tx1"),
         pytest.param(
             text_of(ALL, lambda at, p: f"{p.hex()}  |{ascii_of(p)}|"), id="captures"
         ),
