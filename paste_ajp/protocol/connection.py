@@ -27,6 +27,7 @@ from typing import Final, Literal
 
 from paste_ajp.protocol import states, to_container, to_front_end
 from paste_ajp.protocol.codes import (
+    CODE_BY_METHOD,
     DEFAULT_PACKET_SIZE,
     LARGEST_PACKET_SIZE,
     MAGIC_TO_CONTAINER,
@@ -64,6 +65,9 @@ MAX_STRAY_CHUNKS: Final = 4
 #: How request body chunks are read: with their inner length, without (lighttpd),
 #: or as the first chunk of a request that fits lighttpd's fingerprint suggests.
 BodyFraming = Literal["auto", "standard", "raw"]
+
+#: The method byte of a HEAD request.
+_HEAD: Final = bytes((CODE_BY_METHOD["HEAD"],))
 
 # Global names for the hot path: an Enum's members are slow to look up.
 _IDLE: Final = State.IDLE
@@ -107,6 +111,7 @@ class Connection:
         "failure",
         "may_reuse",
         "owed",
+        "refused_head",
         "role",
         "state",
     )
@@ -143,6 +148,8 @@ class Connection:
         self.may_reuse = True
         #: What the peer did wrong, once it has.
         self.failure: DecodeError | None = None
+        #: Whether the request that failed was a HEAD: its answer has no body.
+        self.refused_head = False
         self._overlong: DecodeError | None = None
         self._request: ForwardRequest | None = None
         self._content_length: int | None = None
@@ -268,6 +275,7 @@ class Connection:
     def _fail_request(self, error: DecodeError, payload: bytes) -> None:
         """Leave room for an answer to a Forward Request that was refused."""
         self.state = _REQUEST
+        self.refused_head = payload[1:2] == _HEAD
         self.owed = 1 if to_container.find_content_length(payload) else 0
         self.body_complete = True
         self._fail(error)
@@ -333,6 +341,7 @@ class Connection:
         if code == ToContainer.FORWARD_REQUEST:
             if length + PACKET_HEADER > self._receive_limit:
                 # The boundary is sure, so this can be answered when it is through.
+                self.refused_head = (reader.peek(2) or b"")[1:] == _HEAD
                 reader.skip(length)
                 self._overlong = DecodeError(
                     "packet",
@@ -604,6 +613,12 @@ class Connection:
 
     def sent_response(self, reuse: bool) -> None:
         """Send Headers, the body and End Response go out together."""
+        if reuse and self.state is _REQUEST and self.may_reuse:
+            # The hot path: both moves in one.
+            self.state = _IDLE
+            self.body_complete = True
+            self._request = None
+            return
         self.sent_headers()
         self.sent_end(reuse)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
-from paste_ajp.logs import server_log
+from paste_ajp.logs import MAY_REPEAT, server_log
 from paste_ajp.protocol import ForwardRequest
 from paste_ajp.settings import Settings
 from paste_ajp.version import SERVER_SOFTWARE
@@ -87,6 +87,7 @@ RESERVED_KEYS: Final = frozenset(
 ) | {key for keys in ATTRIBUTE_KEYS.values() for key in keys}
 RESERVED_PREFIXES: Final = ("HTTP_", "wsgi.", "SSL_")
 
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _DOT_SEGMENT = re.compile(r"(?:^|[/\\])\.\.?(?:;[^/\\]*)?(?:[/\\]|$)|\\")
 
@@ -113,6 +114,15 @@ def header_key(name: str) -> str | None:
         return None
     key = name.upper().replace("-", "_")
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+
+
+def _check_query(query: str) -> None:
+    """Raise RequestRefused for control characters; front ends refuse them as well."""
+    found = _CONTROL.search(query)
+    if found:
+        raise RequestRefused(
+            400, f"query_string holds 0x{ord(found[0]):02X} at {found.start()}"
+        )
 
 
 def normal_prefix(path: str) -> str:
@@ -143,6 +153,13 @@ class EnvironBuilder:
         self._script_name = wsgi_text(normal_prefix(settings.script_name))
         self._removed_prefix = wsgi_text(normal_prefix(settings.removed_prefix))
         self._plain_mount = not self._script_name and not self._removed_prefix
+        self._trusts_users = settings.trust_remote_user
+        # Where the path of most requests can be taken as it is.
+        self._is_plain = (
+            self._plain_mount
+            and not settings.strict
+            and settings.uri_encoding in ("auto", "escaped")
+        )
         self._keys: dict[str, str | None] = {}
         self._logged_names: set[str] = set()
         self._base: Environ = {
@@ -205,24 +222,42 @@ class EnvironBuilder:
                 environ[key] = value
         environ["SERVER_NAME"] = server_name or self._name_from_host(environ)
 
-        for attribute, found in attributes.items():
-            if found is not None:
-                for key in ATTRIBUTE_KEYS[attribute]:
-                    environ[key] = str(found)
-        if not self._settings.trust_remote_user:
+        if attributes:
+            for attribute, found in attributes.items():
+                if found is not None:
+                    for key in ATTRIBUTE_KEYS[attribute]:
+                        environ[key] = str(found)
+        if not self._trusts_users:
             environ.pop("REMOTE_USER", None)
             environ.pop("AUTH_TYPE", None)
 
         script_name = None
         for name, value in request_attributes:
-            if name in BUILT_IN_ATTRIBUTES:
-                environ[BUILT_IN_ATTRIBUTES[name]] = value
+            known = BUILT_IN_ATTRIBUTES.get(name)
+            if known is not None:
+                environ[known] = value
             elif name == SCRIPT_NAME_ATTRIBUTE:
                 script_name = value
             else:
                 self._take_attribute(environ, name, value)
 
-        self._set_path(environ, request, req_uri, script_name)
+        if (
+            self._is_plain
+            and script_name is None
+            and "REMOTE_PORT" in environ  # so it is not lighttpd
+            and "%" not in req_uri
+            and req_uri != "*"
+        ):
+            # Nearly every request: nothing to decode, nothing to cut.
+            environ["PATH_INFO"] = req_uri
+            query = environ["QUERY_STRING"]
+            if query:
+                if not query.isprintable():
+                    _check_query(query)
+                req_uri = f"{req_uri}?{query}"
+            environ["REQUEST_URI"] = environ["RAW_URI"] = req_uri
+        else:
+            self._set_path(environ, request, req_uri, script_name)
         if self._extra:
             environ.update(self._extra)
         return environ
@@ -278,7 +313,7 @@ class EnvironBuilder:
     ) -> None:
         """Set PATH_INFO, SCRIPT_NAME, REQUEST_URI and RAW_URI."""
         settings = self._settings
-        path = req_uri
+        path = decoded = req_uri
         if req_uri == "*":  # OPTIONS of the server itself: no path at all
             path = ""
         elif settings.uri_encoding == "decoded" or (
@@ -293,15 +328,18 @@ class EnvironBuilder:
                     f"req_uri at byte {bad.start()}: expected two hexadecimal"
                     f" digits after %, found {path[bad.start() + 1 :][:2]!r}",
                 )
+            decoded = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
             if settings.unquote_path:
-                path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
-        if "\0" in path:
+                path = decoded
+        if "\0" in decoded:
             raise RequestRefused(400, "req_uri holds a NUL once decoded")
-        if settings.strict and (dots := _DOT_SEGMENT.search(path)):
+        if settings.strict and (dots := _DOT_SEGMENT.search(decoded)):
             raise RequestRefused(
                 400, f"req_uri has {dots.group()!r} once decoded (strict = on)"
             )
         query = environ["QUERY_STRING"]
+        if not query.isprintable():
+            _check_query(query)
         uri = f"{req_uri}?{query}" if query else req_uri
         environ["REQUEST_URI"] = environ["RAW_URI"] = uri
         if self._plain_mount and script_name is None:
@@ -331,6 +369,7 @@ class EnvironBuilder:
             " does the front end remove the prefix? then set removed_prefix",
             path[:200],
             prefix,
+            extra=MAY_REPEAT,
         )
         environ["SCRIPT_NAME"] = ""
         environ["PATH_INFO"] = path

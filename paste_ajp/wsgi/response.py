@@ -17,8 +17,9 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Final
 
-from paste_ajp.logs import app_log
+from paste_ajp.logs import app_log, printable
 from paste_ajp.protocol import HeaderRefused
+from paste_ajp.protocol.codes import RESPONSE_CHUNK_OVERHEAD
 from paste_ajp.protocol.to_front_end import (
     FLUSH,
     assemble_send_headers,
@@ -268,9 +269,11 @@ class Response:
         the body is there at once, all leaves at once.
         """
         if type(result) is list or type(result) is tuple:
-            self._send_list(result)
+            if len(result) != 1 or not self._send_at_once(result[0]):
+                self._send_list(result)
             return
         if not (isinstance(result, FileWrapper) and self._send_file(result)):
+            one_piece = hasattr(result, "__len__") and len(result) == 1
             for piece in result:
                 if type(piece) is not bytes:
                     piece = self._to_bytes(piece)
@@ -278,11 +281,39 @@ class Response:
                     raise ApplicationError(
                         "the first piece of the body came before start_response"
                     )
+                if one_piece and self._length is None and not self.headers_sent:
+                    self._know_length(len(piece))
                 if self._bodiless:
                     break  # nothing more can reach the remote
                 if piece and not self._send_piece(piece):
                     break
         self._finish(b"")
+
+    def _send_at_once(self, body: bytes) -> bool:
+        """Send headers, a body of one packet and the End Response in one go.
+
+        What nearly every response comes to. Returns False, with nothing done, where
+        there is more to think about.
+        """
+        size = len(body)
+        length = self._length
+        if (
+            type(body) is not bytes
+            or not 0 < size <= self._packet_size - RESPONSE_CHUNK_OVERHEAD
+            or (length != size and length is not None)
+            or self._bodiless
+            or self.headers_sent
+            or not self._status
+        ):
+            return False
+        if length is None:
+            self._length = size
+            self._fields.append(encode_response_header("Content-Length", str(size)))
+        packets = self._head() + encode_body(body, self._packet_size)
+        self._sent = size
+        self.finished = True
+        self._exchange.finish(packets)
+        return True
 
     def _send_list(self, result: list[bytes] | tuple[bytes, ...]) -> None:
         if len(result) == 1:
@@ -408,7 +439,7 @@ class Response:
             "%s %s: the body is %d bytes longer than its Content-Length %s;"
             " the surplus is not sent",
             request.method,
-            request.req_uri,
+            printable(request.req_uri),
             count,
             self._length,
         )
