@@ -1,4 +1,4 @@
-"""Which peer and which secret are let in. Pure: names are looked up by others."""
+"""Which peer and which request are let in. Pure: names are looked up by others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from paste_ajp.protocol import ForwardRequest
 #: Seconds for which the addresses of an allowed host name are believed.
 NAMES_LAST = 60.0
 
+#: What to do about a secret that does not fit.
+SAME_SECRET = "secret must be the same here and in the front end"
+
 
 class Admission:
     """Decides who may connect and whose request is served.
 
-    `resolve` gives the IP addresses of a host name, none where it has none; it is
-    asked when a peer fits no network, at most once in NAMES_LAST seconds. `clock`
-    gives seconds. Peers are judged by the thread that accepts.
+    `resolve` gives the IP addresses of a host name, none where it has none. It may
+    take long, so only look_up() calls it, which needs a thread of its own. `clock`
+    gives seconds.
     """
 
     def __init__(
@@ -25,11 +28,15 @@ class Admission:
         allowed: AllowedServers | None,
         secret: bytes | None,
         *,
+        max_body: int = 0,
+        max_header_bytes: int = 0,
         resolve: Callable[[str], Iterable[str]],
         clock: Callable[[], float],
     ) -> None:
         self._allowed = allowed
         self._secret = secret
+        self._max_body = max_body  # 0 for no limit, as below
+        self._max_header_bytes = max_header_bytes
         self._resolve = resolve
         self._clock = clock
         self._named: AllowedServers | None = None
@@ -44,27 +51,51 @@ class Admission:
         if allowed is None or allowed.everyone or not isinstance(peer, tuple):
             return True
         address = str(peer[0])
-        return allowed.matches(address) or self._is_named(address, allowed.names)
-
-    def _is_named(self, address: str, names: tuple[str, ...]) -> bool:
-        if not names:
-            return False
-        now = self._clock()
-        if self._named is None or now - self._named_at > NAMES_LAST:
-            found = {place for name in names for place in self._resolve(name)}
-            self._named = AllowedServers.of_addresses(found)
-            self._named_at = now
-        return self._named.matches(address)
-
-    def admits_secret(self, request: ForwardRequest) -> bool:
-        """Does the request bring the secret, if one is demanded?
-
-        Compared in constant time (CVE-2026-43514). A secret that nobody demands is
-        ignored.
-        """
-        if self._secret is None:
-            return True
-        given = request.attributes.get("secret")
-        return isinstance(given, str) and hmac.compare_digest(
-            given.encode("latin-1"), self._secret
+        return allowed.matches(address) or (
+            self._named is not None and self._named.matches(address)
         )
+
+    def must_look_up(self, peer: object) -> bool:
+        """Does the answer to admits_peer() depend on names that may have moved?"""
+        allowed = self._allowed
+        if allowed is None or not allowed.names or self.admits_peer(peer):
+            return False
+        return self._named is None or self._clock() - self._named_at > NAMES_LAST
+
+    def look_up(self) -> None:
+        """Ask for the addresses of all allowed names. Blocks; one thread at a time."""
+        names = self._allowed.names if self._allowed is not None else ()
+        found = {place for name in names for place in self._resolve(name)}
+        self._named = AllowedServers.of_addresses(found)
+        self._named_at = self._clock()
+
+    @property
+    def judges_requests(self) -> bool:
+        """May refusal() refuse anything at all?"""
+        return bool(
+            self._secret is not None or self._max_body or self._max_header_bytes
+        )
+
+    def refusal(self, request: ForwardRequest) -> tuple[int, str] | None:
+        """Return status and reason for refusing a request, None to serve it.
+
+        In the order of the AJP notes 9.4: header bytes, secret, body. The secret is
+        compared in constant time (CVE-2026-43514), and taken out of the request: no
+        debugger that looks at it later shall find it there.
+        """
+        if self._max_header_bytes:
+            size = sum(len(name) + len(value) for name, value in request.headers)
+            if size > self._max_header_bytes:
+                most = self._max_header_bytes
+                return 431, f"its headers have {size} bytes, max_header_bytes = {most}"
+        if self._secret is not None:
+            given = request.attributes.pop("secret", None)
+            if not isinstance(given, str):
+                return 403, f"its secret is missing; {SAME_SECRET}"
+            if not hmac.compare_digest(given.encode("latin-1"), self._secret):
+                return 403, f"its secret is wrong; {SAME_SECRET}"
+        length = request.content_length
+        most = self._max_body
+        if most and length is not None and length > most:
+            return 413, f"its body has {length} bytes, max_request_body = {most}"
+        return None

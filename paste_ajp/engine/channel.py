@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from paste_ajp.logs import protocol_log, server_log
+from paste_ajp.logs import MAY_REPEAT, printable, protocol_log, server_log
 from paste_ajp.protocol import (
     BodyChunk,
     Connection,
@@ -48,8 +48,9 @@ REQUEST_BYTES = 8192
 BODY_BYTES = 65536
 
 #: Bytes and seconds for which a closing connection is listened to. Source: AJP notes
-#: 8.4: closing with unread bytes sends a reset, which may overtake the answer.
-LINGER_BYTES = 65536
+#: 8.4: closing with unread bytes sends a reset, which may overtake the answer. The
+#: largest body chunk that can be owed, 65539 bytes, is well below it.
+LINGER_BYTES = 131072
 LINGER_SECONDS = 2.0
 
 #: Linux's option that sends a delayed acknowledgement now; None elsewhere.
@@ -254,24 +255,33 @@ class Channel:
     def refuse(self, error: DecodeError) -> None:
         """Answer a request that the protocol forbids, or close where it is lost."""
         if isinstance(error, FramingError):
-            protocol_log.warning("%s: connection closed: %s", self.peer, error)
+            protocol_log.warning(
+                "%s: connection closed: %s", self.peer, printable(str(error))
+            )
             self._server.stats.broken += 1
             self.close()
             return
         protocol_log.warning(
-            "%s: request refused with %d: %s", self.peer, error.status, error
+            "%s: request refused with %d: %s",
+            self.peer,
+            error.status,
+            printable(str(error)),
         )
-        self.answer(error.status)
+        self._send_answer(error.status, self._connection.refused_head)
 
     def answer(self, status: int, **headers: str) -> None:
         """Send a complete error response and End Response(0); then linger.
 
         Does not block: the response is small and nothing else is on its way.
         """
+        self._send_answer(status, self.request.method == "HEAD", **headers)
+
+    def _send_answer(self, status: int, is_head: bool, **headers: str) -> None:
         self._server.stats.refused += 1
         packets = error_packets(
             status,
             packet_size=self._server.settings.packet_size,
+            with_body=not is_head,
             headers=[(name.replace("_", "-"), text) for name, text in headers.items()],
         )
         try:
@@ -335,10 +345,13 @@ class Channel:
     def read_body(self) -> bytes:
         """Return the next piece of the body, ``b""`` at its end. Blocks."""
         chunks = self._chunks
+        give_up_at = 0.0
         while not chunks:
             if self._connection.body_complete:
                 return b""
             self._receive_body()
+            if not chunks:
+                give_up_at = self._bound_trickle(give_up_at)
         data = chunks.popleft()
         self._body_bytes += len(data)
         limit = self._server.settings.max_request_body
@@ -360,11 +373,7 @@ class Channel:
         try:
             data = self._sock.recv(BODY_BYTES)
         except BlockingIOError:
-            self._may_reuse = False
-            raise BodyTimeout(
-                "a body chunk is due and did not come within read_timeout ="
-                f" {self._server.settings.read_timeout:g} s"
-            ) from None
+            raise self._body_late() from None
         except OSError as error:
             raise FrontEndGone(f"the front end left while sending: {error}") from error
         try:
@@ -376,16 +385,41 @@ class Channel:
                     if message.data:
                         self._chunks.append(message.data)
                 else:
-                    raise FrontEndGone(f"expected a body chunk, found {message}")
+                    found = type(message).__name__
+                    raise FrontEndGone(f"expected a body chunk, found {found}")
         except DecodeError as error:
             raise self._body_broken(error) from None
+
+    def _body_late(self) -> BodyTimeout:
+        self._may_reuse = False
+        return BodyTimeout(
+            "a body chunk is due and did not come within read_timeout ="
+            f" {self._server.settings.read_timeout:g} s"
+        )
+
+    def _bound_trickle(self, give_up_at: float) -> float:
+        """Return when to give a chunk up that has come in part; raise if it is past.
+
+        Each recv() has read_timeout for itself: without this, a byte now and then
+        would hold the thread for ever.
+        """
+        timeout = self._server.settings.read_timeout
+        if not timeout:
+            return 0.0
+        now = self._server.clock()
+        if not give_up_at:
+            return now + timeout
+        if now > give_up_at:
+            raise self._body_late()
+        return give_up_at
 
     def _acknowledge(self) -> None:
         """Acknowledge at once what has come of a packet, so that the rest may come.
 
         lighttpd writes a packet's header and its content apart, with Nagle's
         algorithm on: it holds the content until we acknowledge the header, which
-        the kernel would put off by 40 ms (an upload of 1 MB took 5.6 s, and 10 ms with this).
+        the kernel would put off by 40 ms (an upload of 1 MB took 5.6 s, and 10 ms with
+        this).
         """
         if QUICKACK is not None:
             with suppress(OSError):  # a unix socket has none
@@ -403,7 +437,11 @@ class Channel:
         self._may_reuse = False
         if isinstance(error, ShortBody):
             return BodyTruncated(str(error))
-        protocol_log.warning("%s: %s", self.peer, error)
+        protocol_log.warning(
+            "%s: connection closed while its request was served: %s",
+            self.peer,
+            printable(str(error)),
+        )
         self._server.stats.broken += 1
         return FrontEndGone(f"the request body broke the protocol: {error}")
 
@@ -423,6 +461,7 @@ class Channel:
                 "%s: asked lighttpd for a body that it had to send unasked; set"
                 " server.stream-request-body = 0 there",
                 self.peer,
+                extra=MAY_REPEAT,
             )
             self.send(self._ask(self._connection.ask_body_again))
         except OSError as error:
@@ -472,7 +511,11 @@ class Channel:
         claim = self._answer_claim
         if claim is None or claim is True or not claim.acquire(False):
             return
-        packets = error_packets(status, packet_size=self._server.settings.packet_size)
+        packets = error_packets(
+            status,
+            packet_size=self._server.settings.packet_size,
+            with_body=self.request.method != "HEAD",
+        )
         with suppress(OSError):
             self._sock.send(packets + END_CLOSE, DONTWAIT)
             self._sock.shutdown(socket.SHUT_WR)

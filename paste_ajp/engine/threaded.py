@@ -33,8 +33,8 @@ from paste_ajp.engine.listeners import Listener, open_listeners
 from paste_ajp.engine.poller import Poller, SelectPoller, best_poller
 from paste_ajp.engine.stats import Stats
 from paste_ajp.engine.workers import Crew, Worker
-from paste_ajp.logs import protocol_log, server_log
-from paste_ajp.protocol import BodyFraming
+from paste_ajp.logs import MAY_REPEAT, printable, protocol_log, server_log
+from paste_ajp.protocol import BodyFraming, ForwardRequest
 from paste_ajp.settings import Settings
 from paste_ajp.wsgi.environ import EnvironBuilder
 from paste_ajp.wsgi.file_wrapper import FileWrapper
@@ -46,6 +46,9 @@ ACCEPT_BATCH: Final = 64
 #: Seconds after which accepting is tried again when descriptors ran out.
 ACCEPT_PAUSE: Final = 0.5
 
+#: Seconds without exhaustion after which the next one is logged again.
+EXHAUSTION_SILENCE: Final = 60.0
+
 #: Seconds for which idle connections are still served while the server drains: a
 #: request that is on its way at that moment must not be lost. AJP notes 8.5.
 GRACE_SECONDS: Final = 0.5
@@ -56,8 +59,13 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 def _resolve(name: str) -> Iterable[str]:
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        server_log.warning("allowed_servers: %s: %s", name, error)
+    except (OSError, UnicodeError) as error:  # the latter: no name can be so long
+        server_log.warning(
+            "allowed_servers: %s lets nobody in, its addresses are not to be had: %s",
+            name,
+            error,
+            extra=MAY_REPEAT,
+        )
         return ()
     return {str(place[0]).partition("%")[0] for _, _, _, _, place in found}
 
@@ -86,7 +94,7 @@ class ThreadedServer:
         self._listeners: list[Listener] = list(listeners or ())
         self._extra_environ = environ
         self._make_poller = poller
-        self._clock = clock
+        self._clock = self.clock = clock
         self._lock = threading.Lock()  # guards the life cycle and the timers
         self._channels: dict[int, Channel] = {}
         self._idle: dict[int, Channel] = {}
@@ -96,7 +104,7 @@ class ThreadedServer:
         self._timer_numbers = itertools.count()
         self._accepting: dict[int, Listener] = {}
         self._is_full = False  # is accepting switched off?
-        self._exhaustion_logged = False
+        self._exhausted_at = 0.0  # when descriptors ran out last
         self._answers_overdue = (
             settings.application_timeout > 0
             and settings.application_timeout_action == "answer"
@@ -107,6 +115,8 @@ class ThreadedServer:
         self._crew: Crew | None = None
         self._task: Task | None = None
         self._admission: Admission | None = None
+        self._refusal: Callable[[ForwardRequest], tuple[int, str] | None] | None = None
+        self._undecided: list[tuple[socket.socket, object]] = []
         self._drain_began = 0.0
         self._changed = threading.Event()  # has a channel gone while draining?
         self._cut = False  # shall running requests be cut off?
@@ -145,9 +155,20 @@ class ThreadedServer:
         self.bind()
         settings = self.settings
         secret = settings.load_secret()
-        self._admission = Admission(
-            settings.allowed_servers, secret, resolve=_resolve, clock=self._clock
+        self._admission = admission = Admission(
+            settings.allowed_servers,
+            secret,
+            max_body=settings.max_request_body,
+            max_header_bytes=(
+                settings.max_header_bytes
+                if settings.max_header_bytes < settings.receive_limit
+                else 0  # more cannot come in
+            ),
+            resolve=_resolve,
+            clock=self._clock,
         )
+        if admission.judges_requests:
+            self._refusal = admission.refusal
         environs = EnvironBuilder(
             settings,
             server_name=settings.server_name_fallback or self._name(),
@@ -421,33 +442,16 @@ class ThreadedServer:
 
     def _run(self, channel: Channel) -> bool:
         """Serve the request of a channel; tell whether the next one is here already."""
-        request = channel.request
-        settings = self.settings
-        assert self._admission is not None  # start() made both
-        assert self._task is not None
-        if not self._admission.admits_secret(request):
-            protocol_log.warning(
-                "%s: request refused with 403: its secret is %s; secret must be the"
-                " same here and in the front end",
-                channel.peer,
-                "wrong" if request.attributes.get("secret") else "missing",
-            )
-            channel.answer(403)
-            return False
-        if (
-            settings.max_request_body
-            and request.content_length is not None
-            and request.content_length > settings.max_request_body
-        ):
-            protocol_log.warning(
-                "%s: request refused with 413: a body of %d bytes, max_request_body ="
-                " %d",
-                channel.peer,
-                request.content_length,
-                settings.max_request_body,
-            )
-            channel.answer(413)
-            return False
+        assert self._task is not None  # start() made it
+        if self._refusal is not None:
+            refusal = self._refusal(channel.request)
+            if refusal is not None:
+                status, reason = refusal
+                protocol_log.warning(
+                    "%s refused with %d: %s", _describe(channel), status, reason
+                )
+                channel.answer(status)
+                return False
         channel.begin(threading.Lock() if self._answers_overdue else None)
         self._task(channel)
         return channel.complete()
@@ -493,20 +497,63 @@ class ThreadedServer:
             self._add(sock, peer)
 
     def _add(self, sock: socket.socket, peer: object) -> None:
-        """Make a channel of an accepted socket and have it watched."""
+        """Let an accepted socket in, turn it away, or ask who its peer is."""
+        assert self._admission is not None  # start() made it
+        self.stats.accepted += 1
+        if self._admission.must_look_up(peer):
+            self._decide_later(sock, peer)
+        else:
+            self._admit(sock, peer)
+
+    def _decide_later(self, sock: socket.socket, peer: object) -> None:
+        """Look allowed names up in another thread: a resolver may take long.
+
+        Whoever connects meanwhile and fits no network waits for the same answer.
+        """
+        with self._lock:
+            is_first = not self._undecided
+            is_room = len(self._undecided) < ACCEPT_BATCH
+            if is_room:
+                self._undecided.append((sock, peer))
+        if not is_room:
+            self._turn_away(sock, peer)
+        elif is_first:
+            threading.Thread(
+                target=self._decide, name="paste_ajp-names", daemon=True
+            ).start()
+
+    def _decide(self) -> None:
+        """Look allowed names up, then judge who has waited for it."""
+        assert self._admission is not None  # start() made it
+        try:
+            self._admission.look_up()
+        finally:
+            with self._lock:
+                undecided, self._undecided = self._undecided, []
+            for sock, peer in undecided:
+                if self.draining:
+                    sock.close()
+                else:
+                    self._admit(sock, peer)
+
+    def _turn_away(self, sock: socket.socket, peer: object) -> None:
+        self.stats.turned_away += 1
+        server_log.warning(
+            "connection from %s closed: not in allowed_servers = %s",
+            _name_of(peer),
+            self.settings.allowed_servers,
+            extra=MAY_REPEAT,
+        )
+        sock.close()
+
+    def _admit(self, sock: socket.socket, peer: object) -> None:
+        """Make a channel of an accepted socket whose peer is allowed."""
         assert self._admission is not None  # start() made both
         assert self._poller is not None
-        self.stats.accepted += 1
-        name = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix socket"
         if not self._admission.admits_peer(peer):
-            self.stats.turned_away += 1
-            server_log.warning(
-                "connection from %s closed: not in allowed_servers = %s",
-                name,
-                self.settings.allowed_servers,
-            )
-            sock.close()
+            self._turn_away(sock, peer)
             return
+        name = _name_of(peer)
         try:
             if sock.family != getattr(socket, "AF_UNIX", None):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -521,19 +568,24 @@ class ThreadedServer:
         descriptor = channel.fd
         self._channels[descriptor] = channel
         self._idle[descriptor] = channel
-        self._poller.watch(descriptor)
+        try:
+            self._poller.watch(descriptor)
+        except OSError as error:  # the kernel limits watches, too
+            server_log.error("%s: connection closed: cannot watch it: %s", name, error)
+            channel.close()
 
     def _descriptors_ran_out(self, error: OSError) -> None:
-        if not self._exhaustion_logged:
-            self._exhaustion_logged = True
+        now = self._clock()
+        if not self._exhausted_at or now - self._exhausted_at > EXHAUSTION_SILENCE:
             server_log.error(
                 "no connection can be accepted at %d open ones: %s; waiting connections"
                 " are accepted when others close (see ulimit -n, max_connections)",
                 len(self._channels),
                 error,
             )
+        self._exhausted_at = now
         self._pause_accepting()
-        self._push_timer(self._clock() + ACCEPT_PAUSE, None)
+        self._push_timer(now + ACCEPT_PAUSE, None)
 
     def _pause_accepting(self) -> None:
         """Leave new connections in the backlog."""
@@ -558,22 +610,21 @@ class ThreadedServer:
     def _expire(self) -> None:
         """Call on_deadline() of the idle channels whose time is up."""
         now = self._clock()
-        while True:
+        while self._timers and self._timers[0][0] <= now:
             with self._lock:
                 if not self._timers or self._timers[0][0] > now:
-                    return
+                    return  # another thread was faster
                 when, _, channel = heapq.heappop(self._timers)
-                if channel is None:
-                    pass
-                elif channel.timer_at != when or channel.phase is Phase.CLOSED:
-                    continue
-                else:
+                is_due = channel is None or channel.timer_at == when
+                if channel is not None and is_due:
                     channel.timer_at = 0.0
             if channel is None:
                 self._resume_accepting()
+            elif not is_due or not channel.deadline:
+                continue  # an earlier timer was set, or the channel is busy
             elif channel.deadline > now:
                 self._push_timer(channel.deadline, channel)
-            elif channel.deadline and self._claim(channel):
+            elif self._claim(channel):
                 channel.on_deadline()
 
     def _claim(self, channel: Channel) -> bool:
@@ -600,6 +651,7 @@ class ThreadedServer:
                     _describe(channel),
                     self.settings.threads,
                     patience,
+                    extra=MAY_REPEAT,
                 )
                 channel.answer(503, Retry_After=str(max(1, round(patience))))
 
@@ -607,4 +659,9 @@ class ThreadedServer:
 def _describe(channel: Channel) -> str:
     """Name a request for the log; its query may hold secrets."""
     request = channel.request
-    return f"{request.method} {request.req_uri[:500]} from {channel.peer}"
+    return f"{request.method} {printable(request.req_uri)} from {channel.peer}"
+
+
+def _name_of(peer: object) -> str:
+    """Name an accepted socket's peer for the log."""
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix socket"

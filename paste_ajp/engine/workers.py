@@ -342,9 +342,14 @@ class Crew:
             if channel is None:
                 if worker.detached:
                     break
-                work.poll(work.poll_timeout())
                 if self.full and self._application_timeout:
+                    # There is no watcher now, and perhaps no traffic either.
+                    most = self._application_timeout / 4
+                    timeout = work.poll_timeout()
+                    work.poll(most if timeout is None else min(timeout, most))
                     self._look_for_overdue(self._clock())
+                else:
+                    work.poll(work.poll_timeout())
                 continue
             if self.full:
                 self._let_wait(channel)
