@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -207,9 +209,18 @@ def demand_secret(settings: Settings, addresses: Iterable[Address]) -> None:
 
     Whoever reaches an AJP port can claim to be any user (Ghostcat, CVE-2020-1938).
     """
-    if settings.load_secret() is not None or settings.secret_required is False:
+    if settings.load_secret() is not None:
+        _warn_of_open_file(settings.secret_file)
         return
     outside = [address for address in addresses if not address.is_local]
+    if settings.secret_required is False:
+        if outside and settings.allowed_servers is None:
+            server_log.warning(
+                "everybody who reaches %s can claim to be any user: set secret, or"
+                " name the front ends in allowed_servers (secret_required = false)",
+                ", ".join(map(str, outside)),
+            )
+        return
     if settings.secret_required or outside:
         where = ", ".join(map(str, outside)) or "any address"
         raise SettingError(
@@ -218,6 +229,13 @@ def demand_secret(settings: Settings, addresses: Iterable[Address]) -> None:
             f"{where} needs a secret: set secret here and the same in the front end"
             " (httpd: ProxyPass ... secret=..., mod_jk: worker.NAME.secret), or listen"
             " on 127.0.0.1 or unix:/path, or set secret_required = false",
+        )
+
+
+def _warn_of_open_file(path: str | None) -> None:
+    if path is not None and os.name == "posix" and Path(path).stat().st_mode & 0o004:
+        server_log.warning(
+            "every user of this machine can read secret_file = %s: chmod o-r it", path
         )
 
 
