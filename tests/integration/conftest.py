@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.certificates import Certificates, make_certificates
 from tests.integration.frontends import FrontEnd, Httpd, HttpdJk, Lighttpd
-from tests.integration.programs import private_folder, running
+from tests.integration.programs import last_words, private_folder, running
 from tests.integration.server import Server, serving_process
 
 
@@ -55,6 +55,7 @@ def httpd(server: Server) -> Iterator[Httpd]:
 
 @pytest.hookimpl
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    last_words.clear()
     for program in running:
         program.forget_log()
 
@@ -63,8 +64,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]  # pluggy's generator
     report = yield
     if report.failed:
-        for program in running:
-            text = program.new_log
-            if text:
-                report.sections.append((f"log of {program.name}", text))
+        logs = last_words + [(program.name, program.new_log) for program in running]
+        report.sections += [(f"log of {name}", text) for name, text in logs if text]
     return report

@@ -24,6 +24,8 @@ import pytest
 
 #: The programs that are running now.
 running: list[Program] = []
+#: What those said that were stopped in the current test: name and log.
+last_words: list[tuple[str, str]] = []
 
 #: Where system programs lie that a plain user's PATH leaves out.
 SYSTEM_PATH: Final = os.pathsep.join(
@@ -133,8 +135,8 @@ class Program:
         self._process: subprocess.Popen[bytes] | None = None
         self._seen = 0
 
-    def start(self) -> None:
-        """Start it and return when it answers, or fail with its log."""
+    def launch(self) -> None:
+        """Start it, and return at once."""
         with (self.folder / "output.log").open("ab") as output:
             self._process = subprocess.Popen(
                 self.command,
@@ -147,6 +149,10 @@ class Program:
                 start_new_session=True,
             )
         running.append(self)
+
+    def start(self) -> None:
+        """Start it and return when it answers, or fail with its log."""
+        self.launch()
         try:
             wait_until(
                 lambda: not self.is_running() or self._answers(),
@@ -191,8 +197,6 @@ class Program:
 
     def stop(self, seconds: float = 15) -> int:
         """Stop it, by force after ``seconds``; return the exit status."""
-        if self in running:
-            running.remove(self)
         if self._process is None:
             return 0
         if self._process.poll() is None:
@@ -202,6 +206,9 @@ class Program:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        if self in running:
+            running.remove(self)
+            last_words.append((self.name, self.new_log))
         return self._process.returncode
 
     def __enter__(self) -> Program:
