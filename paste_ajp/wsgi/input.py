@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO
 
-from paste_ajp.wsgi.exchange import Exchange
+from paste_ajp.wsgi.exchange import Exchange, FrontEndGone
 
 
 class RequestBody:
@@ -13,13 +13,15 @@ class RequestBody:
 
     Reads block until they have what was asked for or the body has ended, and give
     ``b""`` from then on. A body that the remote did not send to its end raises
-    BodyTruncated: a part is never returned as if it were the whole.
+    BodyTruncated: a part is never returned as if it were the whole. After a failure
+    every read fails, because what was read right before it is lost.
     """
 
-    __slots__ = ("_exchange", "_piece", "_pos")
+    __slots__ = ("_exchange", "_failure", "_piece", "_pos")
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange: Exchange | None = exchange
+        self._failure: FrontEndGone | None = None
         self._piece = b""  # the last piece that came, read up to _pos
         self._pos = 0
 
@@ -31,7 +33,13 @@ class RequestBody:
         exchange = self._exchange
         if exchange is None:
             raise ValueError("wsgi.input was read after the response had ended")
-        return exchange.read_body()
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return exchange.read_body()
+        except FrontEndGone as failure:
+            self._failure = failure
+            raise
 
     def read(self, size: int | None = -1) -> bytes:
         """Return `size` bytes, fewer only at the end; all that is left for -1."""
