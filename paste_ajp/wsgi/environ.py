@@ -43,7 +43,6 @@ ATTRIBUTE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "secret": (),
     "stored_method": (),
 }
-IDENTITY: Final = ("remote_user", "auth_type")
 
 #: Request attributes that front ends set by themselves -> environ key.
 #: Source: AJP notes 5.4; the remote port decides nothing and is taken as it is.
@@ -85,7 +84,7 @@ RESERVED_KEYS: Final = frozenset(
         "SERVER_SOFTWARE",
     ]
 ) | {key for keys in ATTRIBUTE_KEYS.values() for key in keys}
-RESERVED_PREFIXES: Final = ("HTTP_", "wsgi.", "SSL_")
+RESERVED_PREFIXES: Final = ("HTTP_", "wsgi.")
 
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
@@ -313,7 +312,7 @@ class EnvironBuilder:
     ) -> None:
         """Set PATH_INFO, SCRIPT_NAME, REQUEST_URI and RAW_URI."""
         settings = self._settings
-        path = decoded = req_uri
+        path = req_uri
         if req_uri == "*":  # OPTIONS of the server itself: no path at all
             path = ""
         elif settings.uri_encoding == "decoded" or (
@@ -328,21 +327,21 @@ class EnvironBuilder:
                     f"req_uri at byte {bad.start()}: expected two hexadecimal"
                     f" digits after %, found {path[bad.start() + 1 :][:2]!r}",
                 )
-            decoded = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
-            if settings.unquote_path:
-                path = decoded
-        if "\0" in decoded:
+            path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+        if "\0" in path:
             raise RequestRefused(400, "req_uri holds a NUL once decoded")
-        if settings.strict and (dots := _DOT_SEGMENT.search(decoded)):
+        if settings.strict and (dots := _DOT_SEGMENT.search(path)):
             raise RequestRefused(
                 400, f"req_uri has {dots.group()!r} once decoded (strict = on)"
             )
+        if not settings.unquote_path and path:
+            path = req_uri  # escaped, also where lighttpd has decoded it
         query = environ["QUERY_STRING"]
         if not query.isprintable():
             _check_query(query)
         uri = f"{req_uri}?{query}" if query else req_uri
         environ["REQUEST_URI"] = environ["RAW_URI"] = uri
-        if self._plain_mount and script_name is None:
+        if (self._plain_mount and script_name is None) or not path:
             environ["PATH_INFO"] = path
         else:
             self._mount(environ, path, script_name)
