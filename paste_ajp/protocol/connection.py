@@ -94,9 +94,11 @@ class Connection:
     __slots__ = (
         "_asked_again",
         "_content_length",
+        "_failure_raised",
         "_framing",
         "_framing_unsized",
         "_is_container",
+        "_is_failure_due",
         "_is_raw",
         "_max_headers",
         "_moves",
@@ -150,6 +152,8 @@ class Connection:
         self.failure: DecodeError | None = None
         #: Whether the request that failed was a HEAD: its answer has no body.
         self.refused_head = False
+        self._failure_raised = False
+        self._is_failure_due = False
         self._overlong: DecodeError | None = None
         self._request: ForwardRequest | None = None
         self._content_length: int | None = None
@@ -207,10 +211,14 @@ class Connection:
                     request = decode_forward_request(data, self._max_headers, 4)
                 except DecodeError as error:
                     self._fail_request(error, data[4:])
+                    self._failure_raised = True
                     raise
                 self._open_exchange(request)
                 return [request]
-        if self.failure is not None and self.state is not _CLOSING:
+        if self.failure is not None and (
+            self.state is not _CLOSING or not self._failure_raised
+        ):
+            self._failure_raised = True
             raise self.failure
         messages: list[Message] = []
         self._reader.feed(data)
@@ -223,6 +231,7 @@ class Connection:
             if self.failure is None:
                 self._fail(error)
             if not messages:
+                self._failure_raised = True
                 raise
         return messages
 
@@ -232,10 +241,9 @@ class Connection:
         Between exchanges that is normal. Raises BodyTruncated where the request body
         was still coming, another FramingError inside a packet or an exchange.
         """
+        self._raise_failure()
         if self.state is _CLOSING:
             return
-        if self.failure is not None:
-            raise self.failure
         if self.state is _IDLE and (
             self._reader.is_skipping or not self._reader.missing[0]
         ):

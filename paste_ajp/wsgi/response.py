@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from email.utils import formatdate
 from html import escape
 from http import HTTPStatus
@@ -273,7 +273,7 @@ class Response:
                 self._send_list(result)
             return
         if not (isinstance(result, FileWrapper) and self._send_file(result)):
-            one_piece = hasattr(result, "__len__") and len(result) == 1
+            one_piece = isinstance(result, Sized) and len(result) == 1
             for piece in result:
                 if type(piece) is not bytes:
                     piece = self._to_bytes(piece)
