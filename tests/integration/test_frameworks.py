@@ -5,6 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +17,9 @@ import pytest
 from tests.apps.site import pattern
 from tests.integration.frontends import Httpd
 from tests.integration.loaders import served_by
-from tests.integration.programs import missing, private_folder
-from tests.integration.remote import ask
+from tests.integration.programs import free_port, missing, private_folder
+from tests.integration.remote import ask, basic
+from tests.integration.server import Server, python_program
 
 SERVER = "use = egg:paste_ajp\nport = {port}"
 CONTENT = b"".join(pattern(200_001))
@@ -151,3 +156,52 @@ def test_wsgidav_is_served(share: tuple[int, Path]) -> None:
     assert (answer.status, answer.body) == (206, CONTENT[10:20])
     assert dav("DELETE", "/docs") == 204
     assert not (folder / "docs").exists()
+
+
+@contextlib.contextmanager
+def zope(folder: Path) -> Iterator[Server]:
+    """A new Zope instance in ``folder``, run by runwsgi with our server section."""
+    scripts = Path(sys.executable).parent
+    if not (scripts / "runwsgi").exists():
+        missing("Zope")
+    make = [sys.executable, scripts / "mkwsgiinstance", "-d", folder, "-u", "admin:pw"]
+    subprocess.run(make, check=True)
+    file = folder / "etc" / "zope.ini"
+    port = free_port()
+    text, count = re.subn(
+        r"use = egg:waitress#main\nhost = 127.0.0.1\nport = 8080",
+        f"use = egg:paste_ajp\nhost = 127.0.0.1\nport = {port}",
+        file.read_text(),
+    )
+    assert count == 1
+    file.write_text(text)
+    command = [str(scripts / "runwsgi"), str(file)]
+    server = python_program("runwsgi", command, folder, port)
+    server.start_seconds = 60
+    with server:
+        yield server
+
+
+def test_zope_is_served() -> None:
+    with private_folder("zope") as folder, zope(folder) as server:
+        admin = basic("admin", "pw")
+        with Httpd(ajp_port=server.port) as front_end:
+            port = front_end.port
+            assert ask(port, "GET", "/manage_main").status == 401
+            assert ask(port, "GET", "/", headers=admin).status == 200
+            headers = admin | {"Content-Type": "application/x-www-form-urlencoded"}
+            body = b"id=docs&title=Caf%C3%A9"
+            answer = ask(port, "POST", "/manage_addFolder", body, headers)
+            assert answer.status in (200, 302), answer
+            body, headers = form(CONTENT)
+            path = "/docs/manage_addFile?id=file.bin"
+            answer = ask(port, "POST", path, body, admin | headers)
+            assert answer.status in (200, 302), answer
+            answer = ask(port, "GET", "/docs/file.bin", headers=admin)
+            assert answer.body == CONTENT
+        # it closes its databases once the server returns
+        assert (folder / "var" / "Z4.pid").exists()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert not (folder / "var" / "Z4.pid").exists()
+        assert (folder / "var" / "Data.fs.index").exists()
