@@ -478,7 +478,7 @@ def _decode_attributes(
                     f"expected a name, found {_shown(name)}",
                 )
             value, pos = _decode_text(
-                payload, pos, f"request attribute {name[:CACHE_LENGTH]}"
+                payload, pos, f"request attribute {_shown(name)}"
             )
             request_attributes.append((name, value or ""))
             continue
