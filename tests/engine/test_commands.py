@@ -1,0 +1,347 @@
+"""The shell commands, from their arguments to output and exit status."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from paste_ajp.cli import main
+from paste_ajp.client import Client
+from paste_ajp.protocol import Role
+from paste_ajp.testing import serve_app
+from paste_ajp.tracing import TraceWriter
+from tests.apps.site import application
+from tests.engine.scripted import CPING, CPONG, HEAD, ScriptedServer, body
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def site():
+    with serve_app(application, secret="s3cret") as served:
+        yield served
+
+
+@pytest.fixture
+def run(site, capfdbinary):
+    """Run a command on the site; returns (exit status, stdout, stderr)."""
+
+    def call(command, *arguments, path="", url=None):
+        flags = ["--secret", "s3cret"] if command in ("ping", "request") else []
+        if command in ("ping", "request"):
+            arguments = (*arguments, url or site.url + path)
+        status = main([command, *flags, *arguments])
+        out, error = capfdbinary.readouterr()
+        return status, out, error.decode()
+
+    return call
+
+
+# -- ping
+
+
+def test_ping_says_ok_in_one_line_with_its_time(run, site):
+    status, out, _ = run("ping")
+    line = out.decode()
+    assert status == 0
+    assert line.startswith(f"AJP OK - {site.address} answered CPing in ")
+    assert " | time=0." in line
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "word"),
+    [
+        ("/hello?token=x", 0, "AJP OK"),
+        ("/status?status=404 No", 1, "AJP WARNING"),
+        ("/status?status=500 No", 2, "AJP CRITICAL"),
+        ("/fail?when=after", 2, "AJP CRITICAL"),
+    ],
+)
+def test_ping_with_a_path_asks_the_application(run, path, status, word):
+    code, out, _ = run("ping", path=path.replace(" ", "%20"))
+    assert (code, out.decode()[: len(word)]) == (status, word)
+    assert b"token" not in out
+
+
+@pytest.mark.parametrize(("flag", "status"), [("-w", 1), ("-c", 2)])
+def test_ping_that_takes_too_long(run, flag, status):
+    assert run("ping", flag, "0.0000001")[0] == status
+
+
+def test_ping_of_nobody_is_critical(run):
+    status, out, _ = run("ping", url="127.0.0.1:1")
+    assert status == 2
+    assert out == b"AJP CRITICAL - 127.0.0.1:1: Connection refused (while connecting)\n"
+
+
+def test_ping_of_nonsense_is_unknown(run):
+    status, out, _ = run("ping", url="http://x")
+    assert status == 3
+    assert out.startswith(b"AJP UNKNOWN - URL = 'http://x': expected ajp://")
+
+
+def test_ping_can_be_quiet(run):
+    assert run("ping", "-q") == (0, b"", "")
+
+
+def test_ping_reads_the_secret_from_a_file(site, tmp_path, capsys):
+    file = tmp_path / "secret"
+    file.write_text("s3cret\n")
+    assert main(["ping", "--secret-file", str(file), f"{site.url}/hello"]) == 0
+
+
+# -- request
+
+
+def test_request_writes_the_body(run):
+    assert run("request", path="/hello") == (0, b"Hello, World!\n", "")
+
+
+def test_request_shows_headers(run):
+    _, out, _ = run("request", "-i", path="/hello")
+    head, _, text = out.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert text == b"Hello, World!\n"
+
+
+def test_request_head(run):
+    _, out, _ = run("request", "-I", path="/hello")
+    assert out.endswith(b"\r\n\r\n")
+    assert b"Content-Length: 14\r\n" in out
+
+
+def told(out):
+    return json.loads(out)
+
+
+def test_request_sends_a_form(run):
+    _, out, _ = run("request", "-d", "a=1", "--data-urlencode", "b=x y&", path="/dump")
+    facts = told(out)
+    assert facts["REQUEST_METHOD"] == "POST"
+    assert facts["CONTENT_TYPE"] == "application/x-www-form-urlencoded"
+    assert facts["body.sha256"] == hashlib.sha256(b"a=1&b=x+y%26").hexdigest()
+
+
+def test_request_puts_data_into_the_query(run):
+    _, out, _ = run("request", "-G", "-d", "b=2", path="/dump?a=1")
+    assert told(out)["QUERY_STRING"] == "a=1&b=2"
+
+
+@pytest.mark.parametrize(
+    ("flag", "sent"), [("-d", b"onetwo"), ("--data-binary", b"one\r\ntwo\n")]
+)
+def test_request_reads_data_from_a_file(run, tmp_path, flag, sent):
+    (tmp_path / "data").write_bytes(b"one\r\ntwo\n")
+    _, out, _ = run("request", flag, f"@{tmp_path}/data", path="/upload")
+    assert told(out)["sha256"] == hashlib.sha256(sent).hexdigest()
+
+
+def test_request_takes_headers_cookies_and_credentials(run):
+    _, out, _ = run(
+        "request",
+        *("-H", "X-Mine: 1", "-H", "Accept:", "-H", "Host: www.example.com:81"),
+        *("-b", "a=b", "-u", "bob:pw", "-A", "me", "-e", "http://there/"),
+        path="/dump",
+    )
+    facts = told(out)
+    assert "HTTP_ACCEPT" not in facts
+    expected = {
+        "HTTP_X_MINE": "1",
+        "HTTP_HOST": "www.example.com:81",
+        "SERVER_NAME": "www.example.com",
+        "SERVER_PORT": "81",
+        "HTTP_COOKIE": "a=b",
+        "HTTP_AUTHORIZATION": "Basic Ym9iOnB3",
+        "HTTP_USER_AGENT": "me",
+        "HTTP_REFERER": "http://there/",
+    }
+    assert {key: facts.get(key) for key in expected} == expected
+
+
+def test_request_speaks_for_a_front_end(run):
+    _, out, _ = run(
+        "request",
+        *("--remote-user", "bob", "--attribute", "auth_type=Basic", "--ssl"),
+        *("--remote-addr", "192.0.2.7", "--attribute", "ssl_key_size=256"),
+        path="/dump",
+    )
+    facts = told(out)
+    expected = {
+        "REMOTE_USER": "bob",
+        "AUTH_TYPE": "Basic",
+        "HTTPS": "on",
+        "REMOTE_ADDR": "192.0.2.7",
+        "SSL_CIPHER_USEKEYSIZE": "256",
+    }
+    assert {key: facts.get(key) for key in expected} == expected
+
+
+def test_request_uploads_a_file(run, tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 100_000)
+    _, out, _ = run("request", "-T", str(file), path="/upload")
+    assert told(out)["length"] == 100_000
+
+
+def test_request_sends_chunks_on_demand(run):
+    _, out, _ = run("request", "--chunked", "-d", "abc", path="/dump")
+    facts = told(out)
+    assert "CONTENT_LENGTH" not in facts
+    assert facts["body.length"] == 3
+
+
+def test_request_writes_to_a_file(run, tmp_path):
+    status, out, _ = run("request", "-o", str(tmp_path / "o"), path="/hello")
+    assert (status, out) == (0, b"")
+    assert (tmp_path / "o").read_bytes() == b"Hello, World!\n"
+
+
+def test_request_writes_out_facts(run):
+    form = r"%{http_code} %{size_download} %{size_upload} %{content_type}\n"
+    _, out, _ = run("request", "-w", form, path="/hello")
+    assert out == b"Hello, World!\n200 14 0 text/plain\n"
+
+
+def test_request_shows_packets_and_no_secret(run):
+    _, _, error = run(
+        "request",
+        *("-v", "-u", "bob:pw", "-b", "sid=123456", "-d", "hidden"),
+        path="/upload?password=123456",
+    )
+    assert "> ForwardRequest  POST /upload?password=*** HTTP/1.1" in error
+    assert "> BodyChunk  6 bytes of body" in error
+    assert "< SendHeaders  200 OK" in error
+    assert "< EndResponse  reuse" in error
+    for secret in ("s3cret", "123456", "Ym9iOnB3", "hidden"):
+        assert secret not in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "path", "status", "message"),
+    [
+        ((), "/status?status=404%20No", 0, ""),
+        (("-f",), "/status?status=404%20No", 22, "paste-ajp: the server answered with"),
+        (("-f", "-s"), "/status?status=404%20No", 22, ""),
+        ((), "/fail?when=after", 18, "paste-ajp: 127.0.0.1:"),
+    ],
+)
+def test_request_exits_as_curl_does(run, flags, path, status, message):
+    code, _, error = run("request", *flags, path=path)
+    lines = [line for line in error.splitlines() if line.startswith("paste-ajp:")]
+    assert code == status
+    assert (lines or [""])[0].startswith(message)
+
+
+def test_request_to_nobody_is_7(run):
+    status, _, error = run("request", url="127.0.0.1:1")
+    assert status == 7
+    assert error == "paste-ajp: 127.0.0.1:1: Connection refused (while connecting)\n"
+
+
+def test_request_that_waits_too_long_is_28(capfd):
+    def silent(peer):
+        peer.packet()
+        peer.send(HEAD, body(b"x"))
+        peer.packet()
+
+    with ScriptedServer(silent) as server:
+        assert main(["request", "-m", "0.05", server.url]) == 28
+    assert (
+        "silent for 0.05 s (while reading the response body)" in capfd.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (("-H", "novalue"), "--header = 'novalue': expected NAME: VALUE"),
+        (("--attribute", "x"), "--attribute = 'x': expected NAME=VALUE"),
+        (("-d", "@/none"), "data = '@/none': No such file or directory"),
+        (("-T", "/none"), "--upload-file = '/none': No such file or directory"),
+        (("--packet-size", "1"), "packet_size = 1: expected a whole number from 8192"),
+        (("-H", "X: " + "a" * 9000), "request = "),
+    ],
+)
+def test_request_that_cannot_be_sent_is_2(run, flags, problem):
+    status, _, error = run("request", *flags)
+    assert status == 2
+    assert error.startswith(f"paste-ajp: {problem}")
+
+
+def test_request_over_a_unix_socket(tmp_path, capfd):
+    with serve_app(application, listen=f"unix:{tmp_path}/ajp.sock") as served:
+        url = "ajp://app/hello"
+        assert main(["request", "--unix-socket", f"{tmp_path}/ajp.sock", url]) == 0
+        assert main(["request", served.url]) == 0
+    assert capfd.readouterr().out.startswith("Hello, World!\n{")
+
+
+# -- explain
+
+
+def test_explain_reads_a_file(tmp_path, capsys):
+    file = tmp_path / "dump"
+    file.write_text((CPING + CPONG).hex())
+    assert main(["explain", str(file)]) == 0
+    assert capsys.readouterr().out == "> CPing  (5 bytes)\n< CPong  (5 bytes)\n"
+
+
+def test_explain_reads_a_trace_of_a_client(site, tmp_path, capsys):
+    path = tmp_path / "trace"
+
+    with (
+        TraceWriter(path, role=Role.FRONT_END) as trace,
+        Client(site.url, secret="s3cret", trace=trace) as client,
+    ):
+        client.request("GET", "/hello").read()
+    assert main(["explain", "--connection", "client-1", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "> ForwardRequest  GET /hello HTTP/1.1" in out
+    assert "s3cret" not in out + path.read_text()
+
+
+def test_explain_writes_lines(tmp_path, capsys):
+    file = tmp_path / "dump"
+    file.write_bytes(CPING)
+    assert main(["explain", "--lines", str(file)]) == 0
+    assert capsys.readouterr().out == "- - > 5 CPing {}\n"
+
+
+def test_explain_of_nothing_is_an_error(tmp_path, capsys):
+    (tmp_path / "empty").touch()
+    assert main(["explain", f"{tmp_path}/empty"]) == 1
+    assert "no AJP packet in it" in capsys.readouterr().err
+    assert main(["explain", f"{tmp_path}/none"]) == 2
+
+
+# -- gateway
+
+
+def test_the_gateway_command_serves_until_it_is_stopped(site):
+    command = [sys.executable, "-m", "paste_ajp", "gateway", "--http", "127.0.0.1:0"]
+    process = subprocess.Popen(
+        [*command, "--secret", "s3cret", site.url],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = process.stderr.readline()
+        url = next(word for word in line.split() if word.startswith("http://"))
+        with urllib.request.urlopen(f"{url}hello") as response:
+            assert response.read() == b"Hello, World!\n"
+    finally:
+        process.send_signal(2)
+        _, rest = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in rest
+
+
+def test_the_gateway_command_refuses_a_taken_port(site, capsys):
+    host = site.address
+    assert main(["gateway", "--http", host, site.url]) == 1

@@ -1,0 +1,80 @@
+"""The test kit, with the demo application and the site as its users."""
+
+import pytest
+from webtest.lint import middleware as lint
+
+from paste_ajp.client import Client, ConnectFailed
+from paste_ajp.testing import serve_app
+from paste_ajp.testing.webtest_app import AjpTestApp
+from tests.apps.site import application
+
+pytest_plugins = ["paste_ajp.testing.pytest_plugin"]
+
+
+def test_an_application_is_served_for_the_length_of_a_with():
+    with serve_app(application) as served:
+        assert served.address.startswith("127.0.0.1:")
+        assert served.url == f"ajp://{served.address}"
+        assert served.client.request("GET", "/hello").read() == b"Hello, World!\n"
+    with Client(served.url) as client, pytest.raises(ConnectFailed):
+        client.cping()
+
+
+def test_settings_are_the_servers():
+    with serve_app(application, secret="s3cret", script_name="/m") as served:
+        told = served.client.request("GET", "/m/dump").read()
+    assert b'"SCRIPT_NAME": "/m"' in told
+
+
+def test_a_unix_socket_is_served(tmp_path):
+    with serve_app(application, listen=f"unix:{tmp_path}/ajp.sock") as served:
+        assert served.client.request("GET", "/hello").status == 200
+
+
+def test_the_fixture_serves_several(ajp_server):
+    one = ajp_server(application)
+    two = ajp_server(application, threads=1)
+    assert one.address != two.address
+    assert two.client.cping() < 10
+
+
+@pytest.fixture(scope="module")
+def app():
+    with AjpTestApp(lint(application)) as app:
+        yield app
+
+
+def test_webtest_asks_over_ajp(app):
+    told = app.get("/dump/x?y=1", headers={"X-Mine": "1"}).json
+    assert told["SERVER_SOFTWARE"].startswith("paste_ajp/")
+    assert (told["PATH_INFO"], told["HTTP_X_MINE"]) == ("/dump/x", "1")
+
+
+def test_webtest_posts_and_keeps_cookies(app):
+    assert app.post("/upload", {"a": "b"}).json["length"] == 3
+    app.get("/cookies?count=1")
+    assert app.get("/dump").json["HTTP_COOKIE"] == "cookie0=value0"
+
+
+def test_webtest_says_who_asks(app):
+    told = app.get(
+        "/m/dump", extra_environ={"REMOTE_USER": "bob", "SCRIPT_NAME": "/m"}
+    ).json
+    assert (told["REMOTE_USER"], told["SCRIPT_NAME"]) == ("bob", "/m")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_the_application_raises_is_raised_in_the_test(app, when):
+    with pytest.raises(RuntimeError) as caught:
+        app.get(f"/fail?when={when}")
+    assert str(caught.value).startswith("failed on purpose")
+
+
+def test_the_servers_own_answer_can_be_asked_for():
+    with AjpTestApp(application, raise_errors=False) as app:
+        assert app.get("/fail?when=before", status=500).status_int == 500
+
+
+def test_settings_go_to_the_server():
+    with AjpTestApp(application, settings={"secret": "s3cret"}) as app:
+        assert app.get("/hello").text == "Hello, World!\n"
