@@ -98,7 +98,6 @@ class Connection:
         "_framing",
         "_framing_unsized",
         "_is_container",
-        "_is_failure_due",
         "_is_raw",
         "_max_headers",
         "_moves",
@@ -153,7 +152,6 @@ class Connection:
         #: Whether the request that failed was a HEAD: its answer has no body.
         self.refused_head = False
         self._failure_raised = False
-        self._is_failure_due = False
         self._overlong: DecodeError | None = None
         self._request: ForwardRequest | None = None
         self._content_length: int | None = None
@@ -215,11 +213,7 @@ class Connection:
                     raise
                 self._open_exchange(request)
                 return [request]
-        if self.failure is not None and (
-            self.state is not _CLOSING or not self._failure_raised
-        ):
-            self._failure_raised = True
-            raise self.failure
+        self._raise_failure()
         messages: list[Message] = []
         self._reader.feed(data)
         try:
@@ -234,6 +228,14 @@ class Connection:
                 self._failure_raised = True
                 raise
         return messages
+
+    def _raise_failure(self) -> None:
+        """Raise what went wrong before: once, and again until the answer is sent."""
+        if self.failure is not None and (
+            self.state is not _CLOSING or not self._failure_raised
+        ):
+            self._failure_raised = True
+            raise self.failure
 
     def receive_eof(self) -> None:
         """Take in that the peer has closed.
