@@ -195,8 +195,12 @@ class Response:
         """PEP 3333's start_response. Raises ApplicationError, HeaderRefused."""
         if exc_info:
             try:
-                if self.headers_sent and exc_info[1] is not None:
-                    raise exc_info[1].with_traceback(exc_info[2])
+                if self.headers_sent:
+                    if exc_info[1] is not None:
+                        raise exc_info[1].with_traceback(exc_info[2])
+                    raise ApplicationError(
+                        "start_response called again after the headers had been sent"
+                    )
             finally:
                 exc_info = None  # no circle through the traceback
         elif self._status:
@@ -223,6 +227,8 @@ class Response:
         self._length = length
         if parsed[0] in BODILESS:
             self._bodiless = True
+        elif self._bodiless:  # an error page may replace a 304
+            self._bodiless = self._exchange.request.method == "HEAD"
         return self.write
 
     def _drop(self, name: str) -> None:
@@ -342,7 +348,7 @@ class Response:
             return
         for piece in pieces:
             if piece and not self._send_piece(piece, flush=False):
-                return
+                break
         self._finish(b"")
 
     def _know_length(self, total: int) -> None:
@@ -353,7 +359,10 @@ class Response:
         self._fields.append(encode_response_header("Content-Length", str(total)))
 
     def _send_piece(self, data: bytes, flush: bool = True) -> bool:
-        """Send a piece; False when the Content-Length is used up: the rest is moot."""
+        """Send a piece; False if it went beyond the Content-Length: the rest is moot."""
+        if self.finished:
+            self._report_surplus(len(data))
+            return False
         if self._bodiless:
             if not self.headers_sent:
                 self._exchange.send(self._head())
@@ -407,6 +416,8 @@ class Response:
     def _finish(self, body: bytes) -> None:
         """Send the last bytes and the End Response; check what was promised."""
         if self.finished:
+            if body:
+                self._report_surplus(len(body))
             return
         if not self._status:
             raise ApplicationError("start_response was not called")

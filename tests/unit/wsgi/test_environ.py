@@ -274,9 +274,7 @@ def test_log_of_dropped_attributes_is_bounded(caplog, monkeypatch):
 
 
 def test_request_attribute_that_nobody_allowed_is_refused_in_strict_mode():
-    assert refusal_of(
-        request_attributes=[("X", "v")], settings={"strict": True}
-    ) == (
+    assert refusal_of(request_attributes=[("X", "v")], settings={"strict": True}) == (
         403,
         "request attribute 'X' is not in allowed_request_attributes (strict = on)",
     )
