@@ -498,6 +498,10 @@ class Channel:
         self._connection.sent_response(reuse)
         self._ended = reuse
 
+    def do_not_reuse(self) -> None:
+        """Have the End Response say that the connection closes."""
+        self._may_reuse = False
+
     def abort(self) -> None:
         """Cut the connection without an End Response."""
         self.close()

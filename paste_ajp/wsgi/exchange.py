@@ -57,6 +57,9 @@ class Exchange(Protocol):
     def finish(self, data: bytes) -> None:
         """Send `data` and the End Response, in one piece where they fit one."""
 
+    def do_not_reuse(self) -> None:
+        """Have the connection closed after this exchange."""
+
     def abort(self) -> None:
         """Cut the connection, so that what was sent does not look complete.
 

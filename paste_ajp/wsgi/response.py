@@ -359,7 +359,7 @@ class Response:
         self._fields.append(encode_response_header("Content-Length", str(total)))
 
     def _send_piece(self, data: bytes, flush: bool = True) -> bool:
-        """Send a piece; False if it went beyond the Content-Length: the rest is moot."""
+        """Send a piece; False if it went beyond the Content-Length."""
         if self.finished:
             self._report_surplus(len(data))
             return False

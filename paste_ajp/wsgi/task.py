@@ -65,6 +65,8 @@ class Task:
             protocol_log.warning(
                 "%s: refused with %d: %s", _name(exchange), refused.status, refused
             )
+            if refused.status != 404:  # a path elsewhere breaks no rule
+                exchange.do_not_reuse()
             self._error(refused.status, exchange, response)
         except BaseException as error:  # noqa: BLE001 - the outermost frame of a request
             self._application_failed(error, exchange, response)

@@ -260,10 +260,11 @@ def test_request_attribute_that_nobody_allowed_is_dropped_and_logged_once(caplog
         attributes = [PORT, ("javax.servlet.include.request_uri", "/")]
         environ = environ_of(builder=builder, request_attributes=attributes)
         assert "javax.servlet.include.request_uri" not in environ
-    assert [record.getMessage() for record in caplog.records] == [
+    (record,) = caplog.records
+    assert record.getMessage() == (
         "request attribute 'javax.servlet.include.request_uri' is not in"
         " allowed_request_attributes: dropped, here and from now on"
-    ]
+    )
 
 
 def test_log_of_dropped_attributes_is_bounded(caplog, monkeypatch):
@@ -354,6 +355,21 @@ def test_path_is_decoded_exactly_once(req_uri, path):
 def test_request_uri_is_as_it_was_sent(query, uri):
     environ = environ_of(req_uri="/a%20b", attributes={"query_string": query})
     assert environ["REQUEST_URI"] == environ["RAW_URI"] == uri
+
+
+@pytest.mark.parametrize("req_uri", ["/a", "/a%20b"])
+def test_query_with_control_characters_is_refused(req_uri):
+    query = {"query_string": "a=\xe9\x85b\x1b"}
+    assert refusal_of(req_uri=req_uri, attributes=query) == (
+        400,
+        "query_string holds 0x1B at 5",
+    )
+
+
+@pytest.mark.parametrize("req_uri", ["/a", "/a%20b"])
+def test_query_with_other_bytes_passes_as_it_is(req_uri):
+    environ = environ_of(req_uri=req_uri, attributes={"query_string": "\xe9\x85 %"})
+    assert environ["QUERY_STRING"] == "\xe9\x85 %"
 
 
 LIGHTTPD = ()  # it sends no request attribute at all

@@ -352,6 +352,7 @@ def test_things_like_bytes_are_taken_for_them(kind):
 
 # -- bodies that are there at once -----------------------------------------------
 
+SUMS = [(1, 2), (0, 5, 0), (8184, 1), (60000, 60000), (70000, 70000), (0, 0)]
 SIZES = [1, 100, 8183, 8184, 8185, ONE_SEND, ONE_SEND + 1, 1000000]
 
 
@@ -378,9 +379,7 @@ def test_small_response_leaves_in_one_send(size):
     assert len(exchange.sent) == 1
 
 
-@pytest.mark.parametrize(
-    "sizes", [(1, 2), (0, 5, 0), (8184, 1), (60000, 60000), (0, 0)]
-)
+@pytest.mark.parametrize("sizes", SUMS)
 def test_list_gets_the_sum_as_its_length(sizes):
     seen = sent_for([pattern(size) for size in sizes])
     assert seen.header("Content-Length") == str(sum(sizes))
@@ -612,8 +611,8 @@ BODILESS = pytest.mark.parametrize(
         lambda: [pattern(100000)],
         lambda: Pieces(b"abc", b"def"),
         lambda: Pieces(b"", b"def"),
-        lambda: [],
-        lambda: Pieces(),
+        list,
+        Pieces,
     ],
 )
 def test_body_is_not_sent_where_http_has_none(method, status, make):
