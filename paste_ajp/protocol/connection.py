@@ -351,7 +351,10 @@ class Connection:
         if code == ToContainer.FORWARD_REQUEST:
             if length + PACKET_HEADER > self._receive_limit:
                 # The boundary is sure, so this can be answered when it is through.
-                self.refused_head = (reader.peek(2) or b"")[1:] == _HEAD
+                opening = reader.peek(2)
+                if opening is None:
+                    return False
+                self.refused_head = opening[1:] == _HEAD
                 reader.skip(length)
                 self._overlong = DecodeError(
                     "packet",

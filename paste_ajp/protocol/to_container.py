@@ -477,9 +477,7 @@ def _decode_attributes(
                     at + 1,
                     f"expected a name, found {_shown(name)}",
                 )
-            value, pos = _decode_text(
-                payload, pos, f"request attribute {_shown(name)}"
-            )
+            value, pos = _decode_text(payload, pos, f"request attribute {_shown(name)}")
             request_attributes.append((name, value or ""))
             continue
         known = ATTRIBUTE_BY_CODE.get(code)

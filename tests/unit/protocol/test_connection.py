@@ -604,11 +604,34 @@ def test_messages_before_a_fault_come_first():
     connection.sent_response(False)
 
 
-def test_fault_behind_a_cping():
+def test_fault_behind_a_cping_is_raised_once():
     connection = Connection(Role.CONTAINER)
     assert connection.receive(CPING + b"X") == [CPing()]
-    assert connection.failure is not None
     assert connection.state is State.CLOSING
+    with pytest.raises(FramingError) as caught:
+        connection.receive(GET)
+    assert caught.value is connection.failure
+    assert connection.receive(GET) == []
+
+
+def test_fault_behind_a_cping_is_not_lost_when_the_peer_closes():
+    connection = Connection(Role.CONTAINER)
+    connection.receive(CPING + b"X")
+    with pytest.raises(FramingError):
+        connection.receive_eof()
+    connection.receive_eof()
+
+
+def test_fault_behind_an_ended_exchange_ends_reuse():
+    connection = Connection(Role.FRONT_END)
+    connection.send(request())
+    connection.receive(
+        b"AB\x00\x08\x04\x00\xc8\x00\x00\x00\x00\x00AB\x00\x02\x05\x01AB\x00\x01\x09"
+    )
+    assert (connection.may_reuse, connection.is_idle) == (False, False)
+    with pytest.raises(FramingError) as caught:
+        connection.receive(b"")
+    assert str(caught.value) == "type at byte 0: unexpected CPong in state idle"
 
 
 # -- the container: requests that are refused ----------------------------------------
@@ -662,6 +685,23 @@ def test_request_beyond_the_receive_limit_is_skipped_and_answered(step):
     )
     assert (error.status, connection.state) == (400, State.REQUEST)
     connection.sent_response(False)
+
+
+@pytest.mark.parametrize("split", [4, 5, 6, 7])
+@pytest.mark.parametrize(("code", "is_head"), [(2, False), (3, True)])
+def test_answer_to_an_overlong_head_has_no_body(split, code, is_head):
+    connection = Connection(Role.CONTAINER, receive_limit=8192)
+    data = packet(bytes((2, code)) + bytes(8187))
+    connection.receive(data[:split])
+    error_of(connection, data[split:])
+    assert connection.refused_head is is_head
+
+
+@pytest.mark.parametrize(("code", "is_head"), [(2, False), (3, True)])
+def test_answer_to_a_malformed_head_has_no_body(code, is_head):
+    connection = Connection(Role.CONTAINER)
+    error_of(connection, MALFORMED[:5] + bytes((code,)) + MALFORMED[6:])
+    assert connection.refused_head is is_head
 
 
 def test_close_inside_a_request_that_is_skipped_is_normal():

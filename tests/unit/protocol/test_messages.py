@@ -56,3 +56,22 @@ def test_messages_cannot_change():
 )
 def test_lighttpd_is_known_by_what_it_leaves_out(request_, looks):
     assert request_.looks_like_lighttpd is looks
+
+
+def test_request_shows_no_secret_and_no_credentials():
+    shown = repr(
+        build_forward_request(
+            headers=[
+                ("Authorization", "Basic dTpw"),
+                ("Cookie", "sid=1"),
+                ("Cookie2", "sid=2"),
+                ("Proxy-Authorization", "Basic cDp1"),
+                ("Accept", "*/*"),
+            ],
+            attributes={"secret": "s3cret", "query_string": "x=1"},
+        )
+    )
+    assert "('accept', '*/*')" in shown
+    assert "'query_string': 'x=1'" in shown
+    for hidden in ("dTpw", "sid=", "cDp1", "s3cret"):
+        assert hidden not in shown
