@@ -17,6 +17,9 @@ from typing import Any, Protocol
 #: Descriptors that one wait() may report: the others come with the next.
 BATCH = 256
 
+#: What wait() gives for a descriptor with bytes, or a connection, to be had.
+READABLE = 1
+
 
 class Poller(Protocol):
     """One thread or several may wait(); any thread may call the rest."""
@@ -40,7 +43,11 @@ class Poller(Protocol):
         """The channel `fd` is idle again."""
 
     def wait(self, timeout: float | None) -> list[tuple[int, Any]]:
-        """Return what is readable, as (descriptor, whatever), within `timeout` s."""
+        """Return what is readable, as (descriptor, what), within `timeout` seconds.
+
+        `what` is READABLE where bytes have come and no more. With anything else the
+        peer may have closed already: nothing will be reported after it.
+        """
 
     def wake(self) -> None:
         """Make a waiting thread return, or else the next that waits."""
@@ -78,10 +85,11 @@ class EpollPoller:
         self._epoll = select.epoll()
         self._waker = _Waker()
         self._epoll.register(self._waker.fd, select.EPOLLIN)
-        self._edge = select.EPOLLIN | select.EPOLLET
+        # With EPOLLRDHUP the end is told apart where it came together with bytes.
+        self._edge = select.EPOLLIN | select.EPOLLET | select.EPOLLRDHUP
         self.waker_fd = self._waker.fd
         self.clear_waker = self._waker.clear
-        # The kernel's answer as it is.
+        # The kernel's answer as it is: EPOLLIN is READABLE.
         self.wait = self._epoll.poll
 
     def watch(self, fd: int) -> None:
@@ -138,8 +146,11 @@ class KqueuePoller:
         """Nothing to do: watched edge-triggered."""
 
     def wait(self, timeout: float | None) -> list[tuple[int, Any]]:
+        end: int = select.KQ_EV_EOF  # type: ignore[attr-defined,unused-ignore]
         events = self._queue.control(None, BATCH, timeout)
-        return [(event.ident, event.filter) for event in events]
+        return [
+            (event.ident, 0 if event.flags & end else READABLE) for event in events
+        ]
 
     def wake(self) -> None:
         self._waker.wake()
@@ -178,7 +189,7 @@ class SelectPoller:
             readable, _, _ = select.select(wanted, [], [], timeout)
         except (OSError, ValueError):
             return []  # one was closed meanwhile: look again
-        return [(fd, None) for fd in readable]
+        return [(fd, READABLE) for fd in readable]
 
     def wake(self) -> None:
         self._waker.wake()

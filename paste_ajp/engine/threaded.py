@@ -30,7 +30,7 @@ from typing import Any, Final
 from paste_ajp.engine.admission import Admission
 from paste_ajp.engine.channel import Channel, Phase, set_timeout
 from paste_ajp.engine.listeners import Listener, open_listeners
-from paste_ajp.engine.poller import Poller, SelectPoller, best_poller
+from paste_ajp.engine.poller import READABLE, Poller, SelectPoller, best_poller
 from paste_ajp.engine.stats import Stats
 from paste_ajp.engine.workers import Crew, Worker
 from paste_ajp.logs import MAY_REPEAT, printable, protocol_log, server_log
@@ -382,9 +382,12 @@ class ThreadedServer:
         """Wait for channels to become readable, deal with timers."""
         claim = self._idle.pop
         ready = self._ready.append
-        for descriptor, _ in self._wait(timeout):
+        for descriptor, what in self._wait(timeout):
             channel = claim(descriptor, None)
             if channel is not None:
+                if what != READABLE:
+                    # The end came with the bytes: no event will tell of it again.
+                    self._missed.add(descriptor)
                 ready(channel)
             else:
                 self._other_event(descriptor)
