@@ -149,6 +149,8 @@ class Channel:
                 self._at_eof()
                 return False
             if self._take(data):
+                if len(data) == REQUEST_BYTES:
+                    self._server.look_again(self)
                 return True
             if self.phase is not Phase.IDLE:
                 return False

@@ -314,6 +314,11 @@ class ThreadedServer:
             self._rearm(descriptor)
         return False
 
+    def look_again(self, channel: Channel) -> None:
+        """Have a channel read again once it is released: there may be more to read,
+        and an edge-triggered poller does not report what came before."""
+        self._missed.add(channel.fd)
+
     def forget(self, channel: Channel) -> None:
         """Strike a channel that is being closed off every list."""
         descriptor = channel.fd
