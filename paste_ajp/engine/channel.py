@@ -127,10 +127,11 @@ class Channel:
 
     # -- idle: what the poller saw -----------------------------------------------
 
-    def receive(self) -> bool:
+    def receive(self, has_more: bool = False) -> bool:
         """Read what has come; tell whether a request is complete now.
 
-        If not, the channel is idle again, lingering, or closed.
+        If not, the channel is idle again, lingering, or closed. `has_more`: there
+        may be more than the next recv() gives, if only the end.
         """
         if self.phase is Phase.LINGERING:
             self._listen_to_the_end()
@@ -141,6 +142,7 @@ class Channel:
             except BlockingIOError:
                 if not self._rest():
                     return False
+                has_more = True
                 continue
             except OSError as error:
                 self._lost(error)
@@ -149,7 +151,7 @@ class Channel:
                 self._at_eof()
                 return False
             if self._take(data):
-                if len(data) == REQUEST_BYTES:
+                if has_more or len(data) == REQUEST_BYTES:
                     self._server.look_again(self)
                 return True
             if self.phase is not Phase.IDLE:
@@ -157,6 +159,7 @@ class Channel:
             # An edge-triggered poller does not report the rest of a full buffer.
             if len(data) < REQUEST_BYTES and not self._rest():
                 return False
+            has_more = True
 
     def _take(self, data: bytes) -> bool:
         """Hand bytes to the protocol; tell whether a request is complete."""
@@ -548,11 +551,11 @@ class Channel:
                 return True
             if self.phase is not Phase.IDLE:
                 return False
-            return self._rest() and self.receive()
+            return self._rest() and self.receive(has_more=True)
         settings = self._server.settings
         if settings.keep_alive_timeout:
             self._server.set_timer(self, settings.keep_alive_timeout)
-        return self._server.release(self) and self.receive()
+        return self._server.release(self) and self.receive(has_more=True)
 
 
 def set_timeout(sock: socket.socket, which: int, seconds: float) -> None:
