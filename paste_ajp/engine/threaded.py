@@ -49,6 +49,9 @@ ACCEPT_PAUSE: Final = 0.5
 #: Seconds without exhaustion after which the next one is logged again.
 EXHAUSTION_SILENCE: Final = 60.0
 
+#: Seconds after which a channel whose time is up is looked at again: a worker had it.
+BUSY_SECONDS: Final = 0.05
+
 #: Seconds for which idle connections are still served while the server drains: a
 #: request that is on its way at that moment must not be lost. AJP notes 8.5.
 GRACE_SECONDS: Final = 0.5
@@ -563,6 +566,8 @@ class ThreadedServer:
             return
         name = _name_of(peer)
         try:
+            # Whatever socket.setdefaulttimeout() or, on BSD, the listener says.
+            sock.setblocking(True)
             if sock.family != getattr(socket, "AF_UNIX", None):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -573,6 +578,8 @@ class ThreadedServer:
             sock.close()
             return
         channel = Channel(sock, name, self)
+        if self.settings.keep_alive_timeout:
+            self.set_timer(channel, self.settings.keep_alive_timeout)
         descriptor = channel.fd
         self._channels[descriptor] = channel
         self._idle[descriptor] = channel
@@ -634,6 +641,9 @@ class ThreadedServer:
                 self._push_timer(channel.deadline, channel)
             elif self._claim(channel):
                 channel.on_deadline()
+            elif channel.phase is not Phase.CLOSED:
+                # A worker reads it in this very moment; it may come to nothing.
+                self._push_timer(now + BUSY_SECONDS, channel)
 
     def _claim(self, channel: Channel) -> bool:
         """Take an idle channel out of the poller's hands."""
