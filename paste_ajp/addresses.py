@@ -22,10 +22,11 @@ class Address:
     """One address to listen on; ``str()`` gives back its text.
 
     ``host`` and ``port`` belong to kind ``tcp`` (host ``""``: every address of
-    the machine, port 0: a free one), ``path`` to ``unix``, ``fd`` to ``fd``.
+    the machine, port 0: a free one), ``path`` to ``unix``, ``fd`` to ``fd``. Kind
+    ``systemd`` stands for all sockets that systemd has opened for this process.
     """
 
-    kind: Literal["tcp", "unix", "fd"]
+    kind: Literal["tcp", "unix", "fd", "systemd"]
     host: str = ""
     port: int = 0
     path: str = ""
@@ -36,6 +37,8 @@ class Address:
             return f"unix:{self.path}"
         if self.kind == "fd":
             return f"fd://{self.fd}"
+        if self.kind == "systemd":
+            return "systemd"
         host = f"[{self.host}]" if ":" in self.host else self.host or "*"
         return f"{host}:{self.port}"
 
@@ -61,7 +64,8 @@ def is_loopback(host: str) -> bool:
 
 
 def parse_address(text: str) -> Address:
-    """Read ``host:port``, ``[v6]:port``, ``*:port``, ``unix:/path`` or ``fd://N``.
+    """Read ``host:port``, ``[v6]:port``, ``*:port``, ``unix:/path``, ``fd://N`` or
+    ``systemd``.
 
     Raises UnfitError, which says what is wrong with it.
     """
@@ -71,6 +75,8 @@ def parse_address(text: str) -> Address:
         if not path:
             raise UnfitError("no path after unix:")
         return Address("unix", path=path)
+    if text.lower() == "systemd":
+        return Address("systemd")
     if match := re.fullmatch(r"fd://([0-9]{1,9})", text.lower()):
         return Address("fd", fd=int(match[1]))
     match = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:/]*)):([0-9]{1,5})", text)
@@ -154,7 +160,8 @@ class Addresses:
     """
 
     expects: str = (
-        "addresses as host:port, [IPv6 address]:port, *:port, unix:/path or fd://N"
+        "addresses as host:port, [IPv6 address]:port, *:port, unix:/path, fd://N or"
+        " systemd"
     )
 
     def __call__(self, value: object) -> tuple[Address, ...]:

@@ -29,7 +29,7 @@ from paste_ajp.commands import explain, gateway, ping, request
 from paste_ajp.inifile import IniFile, ServerSection
 from paste_ajp.logs import log_to_stderr, server_log
 from paste_ajp.options import SettingError, match_names
-from paste_ajp.serving import BindError, Server, demand_secret
+from paste_ajp.serving import BindError, ChildrenFailed, Server, demand_secret
 from paste_ajp.settings import FOREIGN, Settings
 from paste_ajp.version import VERSION
 
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except (UsageError, SettingError) as error:
         return _fail(error, EXIT_USAGE)
-    except (LoadError, BindError) as error:
+    except (LoadError, BindError, ChildrenFailed) as error:
         return _fail(error, EXIT_FAILED)
     except KeyboardInterrupt:
         return 130  # as a shell reports SIGINT
@@ -175,15 +175,18 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         for row in Settings.rows()
         if row.name in vars(arguments)
     }
-    target = find_target(
-        arguments.application, arguments.variables, arguments.server_name
+    source = CommandLine(
+        arguments.application,
+        tuple(arguments.variables),
+        arguments.server_name,
+        flags,
+        arguments.verbose,
+        here,
     )
-    target.set_up_logging()
-    log_to_stderr(logging.DEBUG if arguments.verbose else logging.INFO)
-    if arguments.verbose:
-        logging.getLogger("paste_ajp").setLevel(logging.DEBUG)
-    settings = Settings.parse(merged(target.written_settings(), flags))
-    server = Server(None, settings, load_application=target.load)
+    target = source.target()
+    source.set_up_logging()
+    settings = source.settings()
+    server = Server(None, settings, load_application=target.load, source=source)
     if arguments.check:
         # An inherited descriptor is judged by its socket, when it is bound.
         known = [a for a in settings.addresses if a.kind != "fd"]
@@ -192,9 +195,44 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         print(f"{target}: settings and application are fine")
         return EXIT_OK
     server.bind()  # before the application is loaded, which may take long
-    server.application = target.load()
+    if server.loads_application:
+        server.application = target.load()
     server.run()
     return EXIT_OK
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What ``serve`` was given, for processes that load it each for itself."""
+
+    application_text: str
+    variables: tuple[str, ...]
+    server_name: str | None
+    flags: Mapping[str, object]
+    is_verbose: bool
+    folder: str
+
+    def target(self) -> IniTarget | ModuleTarget:
+        """Find what is to be served, the file read anew."""
+        path, separator, name = self.application_text.partition("#")
+        if Path.cwd() != Path(self.folder):  # the application may have changed it
+            path = str(Path(self.folder) / path)
+        return find_target(path + separator + name, self.variables, self.server_name)
+
+    def set_up_logging(self) -> None:
+        """Log as the file says, and to stderr where nothing else is said."""
+        self.target().set_up_logging()
+        log_to_stderr(logging.DEBUG if self.is_verbose else logging.INFO)
+        if self.is_verbose:
+            logging.getLogger("paste_ajp").setLevel(logging.DEBUG)
+
+    def settings(self) -> Settings:
+        """Read the settings anew, the flags above what a file says."""
+        return Settings.parse(merged(self.target().written_settings(), self.flags))
+
+    def application(self) -> WSGIApplication:
+        """Load the application. Raises LoadError."""
+        return self.target().load()
 
 
 def merged(
@@ -272,18 +310,8 @@ class IniTarget:
 
     def set_up_logging(self) -> None:
         """Do as ``[loggers]`` of the file says, where there is one."""
-        if not self._file.has_section("loggers"):
-            return
-        places = {
-            "here": str(Path(self._absolute).parent),
-            "__file__": self._absolute,
-        }
         try:
-            logging.config.fileConfig(
-                self._absolute,
-                places | self._variables,
-                disable_existing_loggers=False,
-            )
+            self._file.set_up_logging()
         except Exception as error:  # handlers are code of anybody's
             problem = f"{type(error).__name__}: {_one_line(error)}"
             raise UsageError(f"{self._path}: [loggers]: {problem}") from error

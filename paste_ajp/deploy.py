@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import configparser
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import quote
 
@@ -120,6 +121,10 @@ def in_fork_terms(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if fold(name) in spare:
             spare[fold(name)] = value
+        elif fold(name) == "timeout":  # how long a child waited for its front end
+            for meant in ("read_timeout", "keep_alive_timeout"):
+                if value and not any(fold(other) == fold(meant) for other in given):
+                    settings[meant] = value
         else:
             settings[name] = value
     names = {fold(name) for name in settings}
@@ -140,9 +145,62 @@ def _factory(
     if ini is not None:
         given = with_hidden_settings(ini, given)
     settings = Settings.parse(translate(given))
-    server = Server(None, settings, load_application=_application_loader(ini))
+    source = None
+    if ini is not None:
+        section = _section_of(ini, given)
+        source = IniSource(
+            ini.path,
+            ini.global_additions(),
+            settings.app_name or None,
+            None if section is None else section.name,
+            dict(given),
+            translate,
+        )
+    server = Server(
+        None,
+        settings,
+        load_application=source.application if source is not None else None,
+        source=source,
+    )
     server.bind()
     return Runner(server)
+
+
+@dataclass(frozen=True)
+class IniSource:
+    """An INI file, for processes that load it each for itself.
+
+    ``section`` is the server section as the file calls it, None where ``given`` is all
+    that is known of it; ``translate`` makes settings of what it says.
+    """
+
+    path: str
+    global_conf: Mapping[str, str]
+    app_name: str | None
+    section: str | None
+    given: Mapping[str, str]
+    translate: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+    def set_up_logging(self) -> None:
+        """Log as the file says, as the program did that has loaded us."""
+        IniFile(self.path, self.global_conf).set_up_logging()
+
+    def settings(self) -> Settings:
+        """Read the settings anew. Raises SettingError."""
+        stated: Mapping[str, str] = self.given
+        if self.section is not None:
+            name = self.section.partition(":")[2].strip() or None
+            stated = IniFile(self.path, self.global_conf).server(name).stated
+        return Settings.parse(self.translate(stated))
+
+    def application(self) -> WSGIApplication:
+        """Load the application."""
+        application: WSGIApplication = loadapp(
+            f"config:{quote(self.path)}",
+            name=self.app_name,
+            global_conf=dict(self.global_conf),
+        )
+        return application
 
 
 def _ini_file(global_conf: Mapping[str, str]) -> IniFile | None:
@@ -154,20 +212,6 @@ def _ini_file(global_conf: Mapping[str, str]) -> IniFile | None:
         return IniFile(path, global_conf)
     except (OSError, UnicodeDecodeError, configparser.Error):
         return None  # a loader of another kind has read it in its own way
-
-
-def _application_loader(ini: IniFile | None) -> Callable[[], WSGIApplication] | None:
-    """Give a function that loads the main application of the file once more."""
-    if ini is None:
-        return None
-    uri = f"config:{quote(ini.path)}"
-    global_conf = ini.global_additions()
-
-    def load_application() -> WSGIApplication:
-        application: WSGIApplication = loadapp(uri, global_conf=global_conf)
-        return application
-
-    return load_application
 
 
 # -- Settings that PasteDeploy drops
@@ -192,6 +236,14 @@ def with_hidden_settings(ini: IniFile, given: Mapping[str, str]) -> dict[str, st
         if hidden.stated != hidden.global_value:
             _warn(ini, first, hidden)
     return first.stated
+
+
+def _section_of(ini: IniFile, given: Mapping[str, str]) -> ServerSection | None:
+    """Find the section that says just this."""
+    for section in _readable_servers(ini):
+        if section.stated == dict(given):
+            return section
+    return None
 
 
 def _readable_servers(ini: IniFile) -> list[ServerSection]:

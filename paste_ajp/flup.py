@@ -234,14 +234,12 @@ class ForkWSGIServer(_FlupServer):
             {
                 "scriptName": scriptName,
                 "debug": debug,
+                "timeout": timeout,
                 **_bound(bindAddress),
                 **_allowed(allowedServers),
                 **kw,
             }
         )
-        if timeout:
-            settings.setdefault("read_timeout", timeout)
-            settings.setdefault("keep_alive_timeout", timeout)
         super().__init__(application, environ, loggingLevel, settings)
 
 

@@ -10,6 +10,7 @@ in hand: the one that a section states and the one that hides it.
 from __future__ import annotations
 
 import configparser
+import logging.config
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,6 +88,19 @@ class IniFile:
     def has_section(self, name: str) -> bool:
         """Tell whether the file has ``[name]``."""
         return self._own.has_section(name)
+
+    def set_up_logging(self) -> None:
+        """Do as ``[loggers]`` says, where there is one, as pserve does.
+
+        Raises whatever a handler of the file raises.
+        """
+        if not self.has_section("loggers"):
+            return
+        path = str(Path(self.path).resolve())
+        places = {"here": str(Path(path).parent), "__file__": path}
+        logging.config.fileConfig(
+            path, places | self.global_additions(), disable_existing_loggers=False
+        )
 
     def global_additions(self) -> dict[str, str]:
         """Give what came with global_conf and is not from the file itself."""

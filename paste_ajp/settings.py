@@ -197,15 +197,31 @@ class Settings:
     processes: int = option(
         1,
         Whole(1, 1000),
-        "Processes that serve, each with its threads; with 1 there is no parent.",
+        "Processes that serve, each with its threads; with 1 there is no parent, "
+        "unless max_requests, max_memory or request_timeout_kill need one.",
         group=_THREADS,
         flup="maxChildren",
     )
     preload: bool = option(
         False,
         Switch(),
-        "Load the application once, before the processes part; false loads it in "
-        "each, which is what ZODB and database pools need.",
+        "Load the application once, before the processes part: less memory, but "
+        "reloading keeps the old code; false loads it in each, which is what ZODB "
+        "and database pools need.",
+        group=_THREADS,
+    )
+    app_name: str = option(
+        "",
+        Text("the name of an application in the INI file"),
+        "Which application of the INI file the processes load, as --app-name of pserve "
+        "says it to the first one; main without it.",
+        group=_THREADS,
+    )
+    heartbeat_timeout: float = option(
+        30.0,
+        Seconds(),
+        "Seconds without a sign of life after which a process is replaced, its "
+        "stacks in the log; 0 for never.",
         group=_THREADS,
     )
     max_requests: int = option(
@@ -474,6 +490,16 @@ class Settings:
         """Make a copy in which some settings differ, names in any spelling."""
         named = match_names(self.rows(), changes, FOREIGN)
         return dataclasses.replace(self, **named)  # type: ignore[arg-type]  # as above
+
+    @property
+    def needs_parent(self) -> bool:
+        """True where a process must watch over those that serve."""
+        return bool(
+            self.processes > 1
+            or self.max_requests
+            or self.max_memory
+            or self.request_timeout_kill
+        )
 
     @property
     def addresses(self) -> tuple[Address, ...]:

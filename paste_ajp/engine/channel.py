@@ -205,7 +205,7 @@ class Channel:
     def _rest(self) -> bool:
         """Give the channel to the poller; True if it has to be read again at once."""
         server = self._server
-        if server.closing_idle:
+        if server.closing_idle and not self._connection.has_buffered:
             self.close()
             return False
         settings = server.settings
@@ -498,7 +498,9 @@ class Channel:
     def finish(self, data: bytes) -> None:
         """Send `data` and the End Response in one piece."""
         server = self._server
-        reuse = self._may_reuse and self._connection.may_reuse and not server.draining
+        reuse = self._may_reuse and self._connection.may_reuse
+        if reuse and server.surplus:
+            reuse = server.keeps_connection()
         self.send(data + (END_REUSE if reuse else END_CLOSE))
         self._connection.sent_response(reuse)
         self._ended = reuse

@@ -96,8 +96,9 @@ class EpollPoller:
         self._epoll.register(fd, self._edge)
 
     def watch_listener(self, fd: int) -> None:
-        # Several processes may share the listener: wake one of them.
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        # Several processes may share the listener, and all must hear of a
+        # connection: with EPOLLEXCLUSIVE the one that is told may leave it to others.
+        self._epoll.register(fd, select.EPOLLIN)
 
     def unwatch_listener(self, fd: int) -> None:
         with suppress(OSError, ValueError):
@@ -148,9 +149,7 @@ class KqueuePoller:
     def wait(self, timeout: float | None) -> list[tuple[int, Any]]:
         end: int = select.KQ_EV_EOF  # type: ignore[attr-defined,unused-ignore]
         events = self._queue.control(None, BATCH, timeout)
-        return [
-            (event.ident, 0 if event.flags & end else READABLE) for event in events
-        ]
+        return [(event.ident, 0 if event.flags & end else READABLE) for event in events]
 
     def wake(self) -> None:
         self._waker.wake()

@@ -10,8 +10,15 @@ from types import FrameType
 
 #: What stops a server; a second one stops it at once.
 STOP_SIGNALS = ("SIGTERM", "SIGINT")
-#: What makes flup's run() return True, so that the caller starts anew.
+#: What makes flup's run() return True, so that the caller starts anew; with several
+#: processes, what replaces them.
 RELOAD_SIGNAL = "SIGHUP"
+#: What replaces the whole server by a new one on the same sockets.
+UPGRADE_SIGNAL = "SIGUSR2"
+#: One child more, one less, and the death of one.
+ADD_SIGNAL = "SIGTTIN"
+REMOVE_SIGNAL = "SIGTTOU"
+CHILD_SIGNAL = "SIGCHLD"
 
 
 def in_main_thread() -> bool:

@@ -11,6 +11,7 @@ class Stats:
     """What a server has done since it started."""
 
     accepted: int = 0  # connections
+    requests: int = 0  # that the application was called for, or may not have been
     turned_away: int = 0  # connections from peers that are not allowed
     refused: int = 0  # requests answered without the application
     broken: int = 0  # connections closed because their bytes made no sense

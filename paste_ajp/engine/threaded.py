@@ -31,6 +31,7 @@ from paste_ajp.engine.admission import Admission
 from paste_ajp.engine.channel import Channel, Phase, set_timeout
 from paste_ajp.engine.listeners import Listener, open_listeners
 from paste_ajp.engine.poller import READABLE, Poller, SelectPoller, best_poller
+from paste_ajp.engine.balance import YIELD_SECONDS, Share
 from paste_ajp.engine.stats import Stats
 from paste_ajp.engine.workers import Crew, Worker
 from paste_ajp.logs import MAY_REPEAT, printable, protocol_log, server_log
@@ -77,7 +78,8 @@ class ThreadedServer:
     """Serves `application` on the addresses of `settings`.
 
     `application` may be given later, before start(). `listeners` are sockets that
-    somebody else has opened. Every public method may be called by any thread.
+    somebody else has opened, `share` is this process's part of the connections where
+    several accept them. Every public method may be called by any thread.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class ThreadedServer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.application = application
+        share: Share | None = None,
         self.settings = settings
         self.stats = Stats()
         self.draining = False
@@ -128,7 +131,12 @@ class ThreadedServer:
         #: As Connection takes it; "strict" takes no lighttpd framing by itself.
         self.body_framing: BodyFraming = "auto"
         if settings.body_framing == "raw":
+        self._grace = GRACE_SECONDS
             self.body_framing = "raw"
+        #: How many connections are to end with their next response.
+        self.surplus = 0
+        self._share = share
+        self._takes_one = False  # may one be accepted that is another's turn?
         elif settings.body_framing == "standard" or settings.strict:
             self.body_framing = "standard"
 
@@ -206,7 +214,9 @@ class ThreadedServer:
                 return f"[{address.host}]" if ":" in address.host else address.host
         return "localhost"
 
-    def shutdown(self, graceful: bool = True) -> None:
+    def shutdown(
+        self, graceful: bool = True, *, grace_seconds: float = GRACE_SECONDS
+    ) -> None:
         """Stop: let running requests end within graceful_timeout, or at once.
 
         Returns at once; wait() tells when all is over.
@@ -219,6 +229,7 @@ class ThreadedServer:
                 return
             first = not self.draining
             if first:
+        Idle connections are served once more for `grace_seconds`, and closed then.
                 self.draining = True
                 self._drain_began = self._clock()
         if first:
@@ -230,6 +241,8 @@ class ThreadedServer:
             self._cut = True
             self._changed.set()
 
+                self.surplus = 1  # every connection ends: see keeps_connection()
+                self._grace = grace_seconds
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped; False if it has not in time."""
         return self._stopped.wait(timeout)
@@ -260,11 +273,17 @@ class ThreadedServer:
     def _drain(self) -> None:
         """Wait for running requests, close idle connections, end the threads."""
         deadline = self._drain_began + self.settings.graceful_timeout
-        grace_ends = min(self._drain_began + GRACE_SECONDS, deadline)
+        grace_ends = min(self._drain_began + self._grace, deadline)
+        if self._share is not None:
+            self._share.close()
         while self._channels and not self._cut:
             now = self._clock()
             if now >= deadline:
                 break
+            if not listener.inherited:
+                # What waits to be accepted would be reset. An inherited socket goes
+                # on elsewhere, and they wait there.
+                self._accept(listener)
             if now >= grace_ends:
                 self._close_idle()
             self._changed.clear()
@@ -331,7 +350,9 @@ class ThreadedServer:
             return
         if self.draining:
             self._changed.set()
-        elif self._is_full:
+        elif self._share is not None:
+            self._share.set(len(self._channels))
+        if self._is_full:
             self._resume_accepting()
 
     def serve_later(self, channel: Channel) -> None:
@@ -504,6 +525,7 @@ class ThreadedServer:
                 if self.draining:
                     return
                 protocol_log.info("a connection was lost before its accept: %s", error)
+        self.stats.requests += 1
                 continue
             self._add(sock, peer)
 
@@ -534,6 +556,8 @@ class ThreadedServer:
             ).start()
 
     def _decide(self) -> None:
+            if self._share is not None and not self._is_our_turn(self._share):
+                return
         """Look allowed names up, then judge who has waited for it."""
         assert self._admission is not None  # start() made it
         try:
@@ -623,6 +647,8 @@ class ThreadedServer:
     # -- timers ---------------------------------------------------------------------
 
     def _expire(self) -> None:
+        if self._share is not None:
+            self._share.set(len(self._channels))
         """Call on_deadline() of the idle channels whose time is up."""
         now = self._clock()
         while self._timers and self._timers[0][0] <= now:
@@ -643,6 +669,21 @@ class ThreadedServer:
                 channel.on_deadline()
             elif channel.phase is not Phase.CLOSED:
                 # A worker reads it in this very moment; it may come to nothing.
+    def _is_our_turn(self, share: Share) -> bool:
+        """Shall this process take the next connection?
+
+        If another has fewer it shall, and this one looks away for a moment.
+        """
+        if share.may_accept():
+            return True
+        if self._takes_one:
+            self._takes_one = False
+            return True
+        self._pause_accepting()
+        if self._channels:
+            self._push_timer(self._clock() + YIELD_SECONDS, None)
+        return False
+
                 self._push_timer(now + BUSY_SECONDS, channel)
 
     def _claim(self, channel: Channel) -> bool:
@@ -661,6 +702,60 @@ class ThreadedServer:
         for channel in crew.waiting_channels():
             if self._clock() - channel.queued_at < patience:
                 return
+    def _take_what_waits(self) -> None:
+        """Accept one connection that whose turn it was has left waiting."""
+        self._takes_one = True
+        for listener in list(self._accepting.values()):
+            self._accept(listener)
+        self._takes_one = False
+
+    # -- what a parent process asks for -----------------------------------------------
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._channels)
+
+    def longest_request(self) -> tuple[float, str]:
+        """For how many seconds the oldest running request has run, and its name.
+
+        The watcher takes the times: a request that it has not seen yet is young.
+        """
+        oldest = 0.0
+        name = ""
+        now = self._clock()
+        for worker in self._crew.busy_workers() if self._crew is not None else ():
+            channel = worker.busy
+            is_timed = worker.detached or worker.seen_serial == worker.serial
+            if not is_timed or not isinstance(channel, Channel):
+                continue
+            if channel.phase is Phase.ASSIGNED and now - worker.busy_since > oldest:
+                oldest = now - worker.busy_since
+                name = _describe(channel)
+        return oldest, name
+
+    def shed_surplus(self) -> None:
+        """End some connections with their next response, if others have fewer."""
+        if self._share is None:
+            return
+        if self.draining:
+            self._share.close()  # once more: set() in another thread may have undone it
+        else:
+            self.surplus = self._share.surplus()
+
+    def keeps_connection(self) -> bool:
+        """May a response that is ready leave its connection open?
+
+        Asked where `surplus` is not 0. Any worker may ask; that one connection more
+        or less ends where two do so in one moment does no harm.
+        """
+        if self.draining:
+            return False
+        if self.surplus <= 0:
+            return True
+        self.surplus -= 1
+        return False
+
             if crew.take_waiting(channel):
                 self.stats.timed_out += 1
                 server_log.warning(
@@ -676,6 +771,8 @@ class ThreadedServer:
 
 def _describe(channel: Channel) -> str:
     """Name a request for the log; its query may hold secrets."""
+                if self._share is not None:
+                    self._take_what_waits()
     request = channel.request
     return f"{request.method} {printable(request.req_uri)} from {channel.peer}"
 

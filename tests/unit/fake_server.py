@@ -10,11 +10,19 @@ class FakeServer:
     made: ClassVar[list["FakeServer"]] = []
 
     def __init__(
-        self, application, settings=None, *, load_application=None, environ=None
+        self,
+        application,
+        settings=None,
+        *,
+        load_application=None,
+        source=None,
+        environ=None,
     ):
         self.application = application
         self.settings = settings
         self.load_application = load_application
+        self.source = source
+        self.loads_application = True
         self.environ = environ
         self.told = []
         self.answer = False

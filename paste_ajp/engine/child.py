@@ -1,0 +1,343 @@
+"""One child of a PreforkServer: loads the application, and serves until told to end.
+
+The main thread loads, waits, and ends; the server has threads of its own. Another one,
+the *link*, hears the parent's orders and sends a beat every second. It needs the
+interpreter's lock for that, so a child whose lock is held for good falls silent.
+
+A child ends as any Python program does, by leaving its main function: `atexit`
+functions run, and so does what the application has behind it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NoReturn, Protocol
+
+from paste_ajp.engine.balance import Share, SharedCounts
+from paste_ajp.engine.link import Link
+from paste_ajp.engine.listeners import Listener, inherit
+from paste_ajp.engine.supervision import (
+    BEAT_SECONDS,
+    CLOSING_SECONDS,
+    Beat,
+    Order,
+)
+from paste_ajp.engine.threaded import GRACE_SECONDS, ThreadedServer
+from paste_ajp.logs import server_log
+from paste_ajp.settings import Settings
+from paste_ajp.wsgi.task import Application
+
+#: Seconds for which idle connections are served once more where others take the new
+#: ones: nobody waits for that, and the longer it is the fewer are closed in the very
+#: moment in which a front end sends a request. AJP notes 8.5.
+DRAIN_GRACE_SECONDS: Final = 5.0
+
+#: Writes the stacks of all threads to the parent's log; as in a Java container.
+STACKS_SIGNAL: Final = "SIGQUIT"
+
+#: What a terminal, or a careless kill, sends to the whole group: the parent's affair.
+_PARENTS_SIGNALS: Final = ("SIGINT", "SIGHUP", "SIGUSR2", "SIGTTIN", "SIGTTOU")
+
+
+class Source(Protocol):
+    """Where a child gets from what it serves; goes to it as a pickle."""
+
+    def set_up_logging(self) -> None:
+        """Do what the parent's program did for its logs."""
+
+    def settings(self) -> Settings:
+        """Read the settings anew. Raises SettingError."""
+
+    def application(self) -> Application:
+        """Load the application. May raise anything."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The Source of a child that was forked: all is here already."""
+
+    loaded_settings: Settings
+    loaded_application: Application
+
+    def set_up_logging(self) -> None:
+        """Nothing to do."""
+
+    def settings(self) -> Settings:
+        """Give what the parent has."""
+        return self.loaded_settings
+
+    def application(self) -> Application:
+        """Give what the parent has."""
+        return self.loaded_application
+
+
+@dataclass(frozen=True)
+class Birth:
+    """What a parent tells a new child first. `source` is a pickle where it is bytes."""
+
+    parent: int
+    number: int
+    slot: int
+    counts: int  # descriptors, these three
+    stacks: int
+    listeners: Sequence[int]
+    source: Source | bytes
+    path: Sequence[str] = ()
+    environ: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The child has its application, and these settings."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The child cannot load its application."""
+
+    problem: str
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """The child ends, for somebody else has asked it to."""
+
+
+def main(descriptor: int) -> int:
+    """Be a child that was started as a program of its own; give the exit status."""
+    link = Link.of_descriptor(descriptor)
+    while not (messages := link.receive()):
+        link.wait(60)
+    (birth,) = messages
+    assert isinstance(birth, Birth)  # always the first message, and alone
+    sys.path[:] = birth.path
+    return be_child(link, birth)
+
+
+def be_child(link: Link, birth: Birth) -> int:
+    """Load, serve, and return the exit status when it is time to end."""
+    return _Child(link, birth).live()
+
+
+class _Child:
+    """What the two threads of a child share: the main one and the link."""
+
+    def __init__(self, link: Link, birth: Birth) -> None:
+        self._link = link
+        self._birth = birth
+        self._counts = SharedCounts(birth.counts)
+        self._share: Share = self._counts.share(birth.slot)
+        self._may_serve = threading.Event()
+        self._ending = False
+        self._server: ThreadedServer | None = None
+        self._patience = 0.0  # heartbeat_timeout, once it is known
+
+    def live(self) -> int:
+        """The main thread, first to last."""
+        self._handle_signals()
+        threading.Thread(
+            target=self._keep_in_touch, name="paste_ajp-link", daemon=True
+        ).start()
+        loaded = self._load()
+        if loaded is None:
+            return 1
+        settings, application = loaded
+        self._patience = settings.heartbeat_timeout
+        self._link.send(Ready(settings))
+        self._may_serve.wait()
+        if self._ending:
+            return 0
+        try:
+            server = self._serve(settings, application)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent tells
+            self._failed(error)
+            return 1
+        server.wait()
+        return 0
+
+    def _load(self) -> tuple[Settings, Application] | None:
+        try:
+            source = self._birth.source
+            if isinstance(source, bytes):
+                source = pickle.loads(source)
+            source.set_up_logging()
+            return source.settings(), source.application()
+        except SystemExit as error:
+            if self._ending:
+                raise  # our own: see _on_stop_signal
+            self._failed(error)
+        except BaseException as error:  # noqa: BLE001 - an application may raise anything
+            self._failed(error)
+        return None
+
+    def _failed(self, error: BaseException) -> None:
+        lines = traceback.format_exception(error)
+        self._link.send(Failed(f"{type(error).__name__}: {error}\n{''.join(lines)}"))
+
+    def _serve(self, settings: Settings, application: Application) -> ThreadedServer:
+        listeners: list[Listener] = [
+            inherit(number, settings) for number in self._birth.listeners
+        ]
+        for number in self._birth.listeners:
+            os.close(number)
+        server = ThreadedServer(
+            application,
+            settings,
+            listeners=listeners,
+            environ=self._birth.environ,
+            share=self._share,
+        )
+        server.start()
+        self._server = server
+        if self._ending:  # the order came while it started
+            server.shutdown()
+        return server
+
+    # -- signals: the main thread ---------------------------------------------------
+
+    def _handle_signals(self) -> None:
+        for name in _PARENTS_SIGNALS:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                # A function, not SIG_IGN, which programs started here would inherit.
+                signal.signal(number, _leave_to_parent)
+        signal.signal(signal.SIGTERM, self._on_stop_signal)
+        number = getattr(signal, STACKS_SIGNAL, None)
+        if number is not None and hasattr(faulthandler, "register"):
+            faulthandler.register(
+                number, file=self._birth.stacks, all_threads=True, chain=False
+            )
+
+    def _on_stop_signal(self, number: int, frame: object) -> None:  # noqa: ARG002
+        server = self._server
+        if server is None:
+            if not self._may_serve.is_set():
+                self._ending = True
+                raise SystemExit(0)  # out of whatever loads at present
+            return
+        if not self._ending:
+            self._ending = True
+            self._link.send(Leaving())
+        server.shutdown()
+
+    # -- the link: its own thread -----------------------------------------------------
+
+    def _keep_in_touch(self) -> None:
+        try:
+            while self._link.fileno() >= 0:
+                if self._link.wait(BEAT_SECONDS):
+                    for message in self._link.receive():
+                        if isinstance(message, Order):
+                            self._obey(message)
+                else:
+                    self._beat()
+                if os.getppid() != self._birth.parent:
+                    raise EOFError  # a program of the parent's may hold its end
+        except EOFError:
+            self._parent_is_gone()
+        except BaseException:  # noqa: BLE001 - the outermost frame of a thread
+            server_log.exception("the link to the parent broke; ending")
+            self._end(GRACE_SECONDS)
+
+    def _obey(self, order: Order) -> None:
+        if order is Order.SERVE:
+            self._may_serve.set()
+        elif order is Order.DRAIN:
+            self._end(DRAIN_GRACE_SECONDS)
+        elif order is Order.FINISH:
+            self._end(GRACE_SECONDS)
+        else:
+            self._end(0.0, graceful=False)
+
+    def _parent_is_gone(self) -> None:
+        server_log.warning(
+            "the parent of child %d (pid %d) is gone: ending",
+            self._birth.number,
+            os.getpid(),
+        )
+        server = self._server
+        if server is not None:
+            self._exit_by_force_after(server.settings.graceful_timeout)
+        self._end(GRACE_SECONDS)
+
+    def _end(self, grace_seconds: float, graceful: bool = True) -> None:
+        server = self._server
+        self._share.close()
+        if server is not None:
+            self._ending = True
+            server.shutdown(graceful, grace_seconds=grace_seconds)
+        elif not self._may_serve.is_set():
+            # The main thread loads, or waits: a signal gets it out of both.
+            ident = threading.main_thread().ident
+            assert ident is not None  # it runs
+            signal.pthread_kill(ident, signal.SIGTERM)
+        else:
+            self._ending = True
+
+    def _beat(self) -> None:
+        server = self._server
+        if self._patience:
+            # Should even this thread stop for good, and the parent be gone too.
+            self._exit_by_force_after(2 * self._patience)
+        if server is None:
+            self._link.send(Beat(memory=resident_bytes()))
+            return
+        server.shed_surplus()
+        longest, name = server.longest_request()
+        self._link.send(
+            Beat(
+                connections=server.connections,
+                requests=server.stats.requests,
+                memory=resident_bytes(),
+                longest=longest,
+                longest_request=name,
+                stats=server.stats.as_dict(),
+            )
+        )
+
+    def _exit_by_force_after(self, seconds: float) -> None:
+        """End the process after that time, in C, whoever holds what."""
+        if hasattr(faulthandler, "dump_traceback_later"):
+            faulthandler.dump_traceback_later(
+                seconds + CLOSING_SECONDS, exit=True, file=self._birth.stacks
+            )
+
+
+def _leave_to_parent(number: int, frame: object) -> None:
+    """The parent gets this signal too, and says what is to be done."""
+
+
+def resident_bytes() -> int:
+    """Give the memory that this process holds; 0 where the system does not tell."""
+    with suppress(OSError, ValueError, IndexError, AttributeError):
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def leave(status: int, *, in_main_thread: bool) -> NoReturn:
+    """End a forked child as a program ends, wherever in the parent it was forked.
+
+    In the main thread SystemExit goes through all that has called us, so that what
+    stands in `finally` there (Zope closes its databases so) is done here too.
+    """
+    if in_main_thread:
+        raise SystemExit(status)
+    threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter does
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,499 @@
+"""PreforkServer: a parent over several ThreadedServers, one in each child.
+
+    listening sockets --- inherited by all ---> child 1, child 2, ...
+    parent  <--- link: beats, orders --->  child
+
+The parent owns the sockets, starts and watches the children, and touches no request.
+A child is a new interpreter that loads the application for itself (a Source says how),
+so it shares neither database connections nor code with others. Where there is no
+Source, or `preload` is set, a child is a fork of the parent and what that has loaded.
+
+What to do is decided in supervision.py; this file does it: processes, links, signals.
+One thread does all of it. Others, and signal handlers, leave a note and wake it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from paste_ajp.engine.balance import SharedCounts
+from paste_ajp.engine.child import (
+    STACKS_SIGNAL,
+    Birth,
+    Failed,
+    Leaving,
+    Loaded,
+    Ready,
+    Source,
+    be_child,
+    leave,
+)
+from paste_ajp.engine.link import Link
+from paste_ajp.engine.listeners import Listener
+from paste_ajp.engine.notify import Notifier
+from paste_ajp.engine.signals import in_main_thread
+from paste_ajp.engine.supervision import Beat, Order, Phase, Supervisor
+from paste_ajp.logs import server_log
+from paste_ajp.settings import Settings
+from paste_ajp.wsgi.task import Application
+
+#: Seconds between two looks whether a child is dead that has hung up.
+_REAP_SECONDS: Final = 0.01
+
+#: Seconds that a child may take from hanging up to its death before that is noted.
+_HANG_UP_SECONDS: Final = 0.25
+
+_PROGRAM: Final = str(Path(__file__).with_name("__main__.py"))
+
+
+def missing_for_processes() -> str:
+    """Name what this system lacks to have several processes; empty for nothing."""
+    if not hasattr(os, "fork"):
+        return "fork()"
+    if not hasattr(socket, "AF_UNIX"):
+        return "UNIX sockets"
+    return ""
+
+
+class ChildrenFailed(RuntimeError):
+    """No child could serve; the text is what the last one said of it."""
+
+
+class _Born(BaseException):
+    """Raised in a forked child, to get it out of the parent's loop."""
+
+    def __init__(self, link: Link, birth: Birth) -> None:
+        super().__init__()
+        self.link = link
+        self.birth = birth
+
+
+class _Process:
+    """The parent's side of one child."""
+
+    def __init__(self, pid: int, link: Link, stacks: int, slot: int) -> None:
+        self.pid = pid
+        self.link = link
+        self.stacks = stacks  # descriptor of the pipe that stacks come through
+        self.slot = slot
+        self.hung_up_at = 0.0
+        self.told_leaving = False
+        self.stack_bytes = b""
+
+    def exit_status(self) -> str | None:
+        """Tell what it died of; None while it lives."""
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # somebody else waits for all children
+            return "is gone"
+        if not pid:
+            return None
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            with suppress(ValueError):
+                return f"was killed by {signal.Signals(number).name}"
+            return f"was killed by signal {number}"
+        return f"ended with status {os.waitstatus_to_exitcode(status)}"
+
+
+class PreforkServer:
+    """Serves on `listeners` with several processes.
+
+    `source` is what children load, `application` what they have without one.
+    `when_serving` is called when they serve for the first time.
+    run() is for the thread that shall watch over the children; every other method may
+    be called by any thread, and by signal handlers of that one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: Sequence[Listener],
+        *,
+        source: Source | None = None,
+        application: Application | None = None,
+        environ: Mapping[str, Any] | None = None,
+        notifier: Notifier | None = None,
+        when_serving: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if source is None and application is None:
+            raise ValueError("neither a source nor an application to serve")
+        self._source = source
+        self._pickled = pickle.dumps(source) if source is not None else b""
+        self._application = application
+        self._listeners = list(listeners)
+        self._environ = dict(environ or {})
+        self._notifier = notifier or Notifier("")
+        self._when_serving = when_serving
+        self._clock = clock
+        self._supervisor = Supervisor(settings, self)
+        self._processes: dict[int, _Process] = {}
+        self._counts = SharedCounts()
+        self._notes: deque[Callable[[float], None]] = deque()
+        self._waker, self._wakened = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakened.setblocking(False)
+        self._selector: selectors.BaseSelector = selectors.DefaultSelector()
+        self._selector.register(self._wakened, selectors.EVENT_READ, self._clear_waker)
+        self._phase = Phase.STARTING
+        self._next_watchdog = 0.0
+        self._serving = threading.Event()
+        self._stopped = threading.Event()
+        self.draining = False
+
+    # -- for others ------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force: a reload may have brought others."""
+        return self._supervisor.settings
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the children that live."""
+        return [process.pid for process in list(self._processes.values())]
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """The counters of all children, those that are gone included."""
+        total = dict(self._supervisor.gone_stats)
+        for child in list(self._supervisor.children.values()):
+            for name, count in child.beat.stats.items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    def start(self) -> None:
+        """Serve in the background; return when children serve.
+
+        Raises ChildrenFailed.
+        """
+        threading.Thread(
+            target=self._run_in_thread, name="paste_ajp-parent", daemon=True
+        ).start()
+        while not self._serving.wait(0.1):
+            if self._stopped.is_set():
+                break
+        self._raise_fatal()
+
+    def run(self) -> None:
+        """Start the children, watch over them, return when all have ended.
+
+        Raises ChildrenFailed where not one could ever serve. In a child that was
+        forked this raises SystemExit when it is done.
+        """
+        try:
+            self._watch()
+        except _Born as born:
+            leave(be_child(born.link, born.birth), in_main_thread=in_main_thread())
+        finally:
+            self._stopped.set()
+        self._raise_fatal()
+
+    def _run_in_thread(self) -> None:
+        try:
+            self._watch()
+        except _Born as born:
+            leave(be_child(born.link, born.birth), in_main_thread=False)
+        finally:
+            self._stopped.set()
+
+    def _raise_fatal(self) -> None:
+        if self._supervisor.fatal:
+            raise ChildrenFailed(self._supervisor.fatal)
+
+    def shutdown(self, graceful: bool = True) -> None:
+        """Stop: let running requests end within graceful_timeout, or at once."""
+        self.draining = True
+        self._note(lambda now: self._supervisor.stop(graceful, now))
+
+    def reload(self) -> None:
+        """Have new children load settings and code anew, and take over when ready."""
+        self._note(self._supervisor.reload)
+
+    def add_child(self) -> None:
+        """Have one child more."""
+        self._note(self._supervisor.add)
+
+    def remove_child(self) -> None:
+        """Have one child less."""
+        self._note(self._supervisor.remove)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the server has stopped; False if it has not in time."""
+        return self._stopped.wait(timeout)
+
+    def wake(self) -> None:
+        """Have the loop look around."""
+        with suppress(OSError):
+            self._waker.send(b"\0")
+
+    def _note(self, what: Callable[[float], None]) -> None:
+        self._notes.append(what)
+        self.wake()
+
+    def _clear_waker(self) -> None:
+        with suppress(OSError):
+            self._wakened.recv(4096)
+
+    # -- the loop --------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        supervisor = self._supervisor
+        supervisor.begin(self._clock())
+        self._announce()
+        while supervisor.phase is not Phase.STOPPED:
+            for key, _ in self._selector.select(self._wait_seconds()):
+                key.data()
+            while self._notes:
+                self._notes.popleft()(self._clock())
+            self._reap()
+            supervisor.tick(self._clock())
+            self._announce()
+        self._selector.close()
+        self._waker.close()
+        self._wakened.close()
+        self._counts.close()
+
+    def _wait_seconds(self) -> float:
+        now = self._clock()
+        seconds = self._supervisor.wait_seconds(now)
+        if any(process.hung_up_at for process in self._processes.values()):
+            seconds = min(seconds, _REAP_SECONDS)
+        if self._next_watchdog:
+            seconds = min(seconds, max(0.0, self._next_watchdog - now))
+        return seconds
+
+    def _announce(self) -> None:
+        """Tell the service manager, and whoever waits for us, where we are."""
+        phase = self._supervisor.phase
+        now = self._clock()
+        if self._notifier.watchdog_seconds and now >= self._next_watchdog:
+            self._notifier.watchdog()
+            self._next_watchdog = now + self._notifier.watchdog_seconds / 2
+        if phase is self._phase:
+            return
+        before, self._phase = self._phase, phase
+        if phase is Phase.SERVING:
+            self._notifier.ready()
+            if before is Phase.STARTING:
+                server_log.info("%d children serve", self._supervisor.target)
+                self._when_serving()
+                self._serving.set()
+        elif phase is Phase.RELOADING:
+            self._notifier.reloading()
+        elif phase is Phase.STOPPING:
+            self._notifier.stopping()
+
+    # -- what children say -----------------------------------------------------------
+
+    def _hear(self, number: int) -> None:
+        """Take what a child has sent."""
+        process = self._processes.get(number)
+        if process is None:
+            return
+        try:
+            messages = process.link.receive()
+        except EOFError:
+            self._selector.unregister(process.link)
+            process.link.close()
+            process.hung_up_at = self._clock()
+            return
+        now = self._clock()
+        supervisor = self._supervisor
+        for message in messages:
+            if isinstance(message, Beat):
+                supervisor.on_beat(number, message, now)
+            elif isinstance(message, Ready):
+                self._compare_addresses(message.settings)
+                supervisor.on_ready(number, message.settings, now)
+            elif isinstance(message, Failed):
+                supervisor.on_failed(number, message.problem)
+            elif isinstance(message, Leaving):
+                supervisor.on_leaving(number, now)
+
+    def _compare_addresses(self, settings: Settings) -> None:
+        if settings.addresses != self.settings.addresses:
+            server_log.warning(
+                "other addresses are written now (%s) than this server has (%s): it"
+                " keeps its own until it is started anew or upgraded (SIGUSR2)",
+                ", ".join(map(str, settings.addresses)),
+                ", ".join(map(str, self.settings.addresses)),
+            )
+
+    def _read_stacks(self, number: int) -> None:
+        process = self._processes.get(number)
+        if process is None:
+            return
+        data = b""
+        with suppress(OSError):
+            data = os.read(process.stacks, 1 << 16)
+        if not data:
+            self._selector.unregister(process.stacks)
+            os.close(process.stacks)
+            process.stacks = -1
+            return
+        server_log.error(
+            "the stacks of child %d (pid %d):\n%s",
+            number,
+            process.pid,
+            data.decode("utf-8", "replace").rstrip(),
+        )
+
+    def _reap(self) -> None:
+        """Look which children have died."""
+        now = self._clock()
+        for number, process in list(self._processes.items()):
+            how = process.exit_status()
+            if how is not None:
+                if not process.hung_up_at:
+                    self._hear(number)  # its last words
+                self._bury(number, process)
+                self._supervisor.on_ended(number, how, now)
+            elif (
+                process.hung_up_at
+                and not process.told_leaving
+                and now - process.hung_up_at > _HANG_UP_SECONDS
+            ):
+                process.told_leaving = True
+                self._supervisor.on_leaving(number, now)
+
+    def _bury(self, number: int, process: _Process) -> None:
+        del self._processes[number]
+        if process.link.fileno() >= 0:
+            self._selector.unregister(process.link)
+            process.link.close()
+        if process.stacks >= 0:
+            self._processes[number] = process
+            self._read_stacks(number)
+            del self._processes[number]
+        if process.stacks >= 0:
+            self._selector.unregister(process.stacks)
+            os.close(process.stacks)
+        self._counts.free_slot(process.slot)
+
+    # -- Hands of the supervisor -----------------------------------------------------
+
+    def start_child(self, number: int, generation: int) -> int:  # noqa: ARG002
+        """Start a child; see Hands."""
+        ours, theirs = Link.pair()
+        stacks, their_stacks = os.pipe()
+        os.set_blocking(stacks, False)
+        slot = self._counts.take_slot()
+        try:
+            if self._source is not None:
+                pid = self._spawn(number, slot, ours, theirs, their_stacks)
+            else:
+                pid = self._fork(number, slot, ours, theirs, (stacks, their_stacks))
+        except OSError:
+            ours.close()
+            os.close(stacks)
+            self._counts.free_slot(slot)
+            raise
+        finally:
+            theirs.close()
+            os.close(their_stacks)
+        self._processes[number] = _Process(pid, ours, stacks, slot)
+        read = selectors.EVENT_READ
+        self._selector.register(ours, read, lambda: self._hear(number))
+        self._selector.register(stacks, read, lambda: self._read_stacks(number))
+        return pid
+
+    def _spawn(
+        self, number: int, slot: int, ours: Link, theirs: Link, their_stacks: int
+    ) -> int:
+        """Start a child as a new interpreter."""
+        listeners = [listener.fileno() for listener in self._listeners]
+        counts = self._counts.descriptor
+        # Private, but there is no other way to get -W, -X and their like.
+        flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
+        # Not `with`: it is waited for by its number, beside those that are forked.
+        child = subprocess.Popen(
+            [sys.executable, *flags, _PROGRAM, str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno(), their_stacks, counts, *listeners],
+        )
+        child.returncode = 0  # so that it does not mind who waits
+        ours.send(
+            Birth(
+                parent=os.getpid(),
+                number=number,
+                slot=slot,
+                counts=counts,
+                stacks=their_stacks,
+                listeners=listeners,
+                source=self._pickled,
+                path=sys.path,
+                environ=self._environ,
+            )
+        )
+        return child.pid
+
+    def _fork(
+        self, number: int, slot: int, ours: Link, theirs: Link, stacks: tuple[int, int]
+    ) -> int:
+        """Start a child as a copy of this process; raises _Born in it."""
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
+        # All that belongs to the parent is closed, or its death would go unnoticed.
+        self._selector.close()
+        self._waker.close()
+        self._wakened.close()
+        for process in self._processes.values():
+            process.link.close()
+            if process.stacks >= 0:
+                os.close(process.stacks)
+        ours.close()
+        os.close(stacks[0])
+        listeners = [os.dup(listener.fileno()) for listener in self._listeners]
+        for listener in self._listeners:
+            listener.close()
+        assert self._application is not None  # there is no source
+        raise _Born(
+            Link.of_descriptor(os.dup(theirs.fileno())),
+            Birth(
+                parent=parent,
+                number=number,
+                slot=slot,
+                counts=os.dup(self._counts.descriptor),
+                stacks=os.dup(stacks[1]),
+                listeners=listeners,
+                source=Loaded(self.settings, self._application),
+                environ=self._environ,
+            ),
+        )
+
+    def order(self, number: int, order: Order) -> None:
+        """Tell a child something; see Hands."""
+        process = self._processes.get(number)
+        if process is not None and not process.hung_up_at:
+            process.link.send(order)
+
+    def write_stacks(self, number: int) -> None:
+        """Have a child's stacks written; see Hands."""
+        process = self._processes.get(number)
+        if process is not None and hasattr(signal, STACKS_SIGNAL):
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, getattr(signal, STACKS_SIGNAL))
+
+    def kill(self, number: int) -> None:
+        """Kill a child; see Hands."""
+        process = self._processes.get(number)
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)

@@ -1,0 +1,145 @@
+"""The whole server replaced by a new one, without a moment in which nobody listens.
+
+On SIGUSR2 the server starts its own command line once more, and hands its listening
+sockets over. The new one loads everything anew: interpreter, packages, settings,
+application. When it serves it says so through a pipe, and the old one drains and ends.
+When it fails the old one has only heard of it, and goes on.
+
+    PASTE_AJP_UPGRADE = {"parent": 123, "pipe": 7, "sockets": [["127.0.0.1:8009", 5]]}
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
+from typing import Final
+
+from paste_ajp.engine.listeners import Listener
+from paste_ajp.engine.notify import Notifier
+from paste_ajp.logs import server_log
+
+VARIABLE: Final = "PASTE_AJP_UPGRADE"
+
+_READY: Final = b"ready"
+
+
+class Inheritance:
+    """What a predecessor has left to this process; empty where there was none."""
+
+    def __init__(self, pipe: int = -1, sockets: Iterable[tuple[str, int]] = ()) -> None:
+        self._pipe = pipe
+        self._sockets = list(sockets)
+
+    @classmethod
+    def from_environment(
+        cls, environ: MutableMapping[str, str] | None = None
+    ) -> Inheritance:
+        """Take what is there for this very process; to be called once."""
+        environ = os.environ if environ is None else environ
+        text = environ.pop(VARIABLE, "")
+        try:
+            left = json.loads(text)
+            if left["parent"] != os.getppid():
+                return cls()
+            sockets = [(str(name), int(number)) for name, number in left["sockets"]]
+            found = cls(int(left["pipe"]), sockets)
+        except (ValueError, TypeError, KeyError):
+            return cls()
+        for descriptor in (found._pipe, *(fd for _, fd in found._sockets)):
+            os.set_inheritable(descriptor, False)
+        return found
+
+    def take(self, written: str) -> list[int]:
+        """Take the sockets of an address, as it is written in the settings."""
+        taken = [fd for name, fd in self._sockets if name == written]
+        self._sockets = [(name, fd) for name, fd in self._sockets if name != written]
+        return taken
+
+    def close_rest(self) -> None:
+        """Close the sockets of addresses that are no longer written."""
+        for _, descriptor in self._sockets:
+            os.close(descriptor)
+        self._sockets = []
+
+    def tell_ready(self) -> None:
+        """Let the predecessor go: we serve."""
+        if self._pipe >= 0:
+            with suppress(OSError):
+                os.write(self._pipe, _READY)
+                os.close(self._pipe)
+            self._pipe = -1
+
+
+@functools.cache
+def inheritance() -> Inheritance:
+    """Give what a predecessor has left to this process."""
+    return Inheritance.from_environment()
+
+
+class Upgrade:
+    """Starts successors, one at a time.
+
+    `when_ready` is called, in a thread, with the process id of one that serves.
+    """
+
+    def __init__(self, when_ready: Callable[[int], None]) -> None:
+        self._when_ready = when_ready
+        self._lock = threading.Lock()
+        self._is_under_way = False
+
+    def begin(self, listeners: Iterable[Listener], notifier: Notifier) -> None:
+        """Start a successor. Any thread, or a signal handler, may call this."""
+        with self._lock:
+            if self._is_under_way:
+                server_log.warning("an upgrade is under way already")
+                return
+            self._is_under_way = True
+        threading.Thread(
+            target=self._start,
+            args=(list(listeners), notifier.environment()),
+            name="paste_ajp-upgrade",
+            daemon=True,
+        ).start()
+
+    def _start(self, listeners: list[Listener], more: Mapping[str, str]) -> None:
+        command = [sys.executable, *sys.orig_argv[1:]]
+        reader, writer = os.pipe()
+        try:
+            left = {
+                "parent": os.getpid(),
+                "pipe": writer,
+                "sockets": [(one.written, one.fileno()) for one in listeners],
+            }
+            server_log.info("upgrading: starting %s", " ".join(command))
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, **more, VARIABLE: json.dumps(left)},
+                pass_fds=[writer, *(one.fileno() for one in listeners)],
+            )
+        except OSError as error:
+            os.close(reader)
+            server_log.error("upgrade failed, this server goes on: %s", error)
+            self._is_under_way = False
+            return
+        finally:
+            os.close(writer)
+        is_ready = os.read(reader, len(_READY)) == _READY  # nothing: it has ended
+        os.close(reader)
+        if is_ready:
+            server_log.info("upgraded: process %d serves, this one ends", process.pid)
+            process.returncode = 0  # it outlives us
+            self._when_ready(process.pid)
+            return
+        status = process.wait()
+        server_log.error(
+            "upgrade failed, this server goes on: the new one ended with status %d,"
+            " its own words are above",
+            status,
+        )
+        self._is_under_way = False
