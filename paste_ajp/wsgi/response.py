@@ -467,16 +467,18 @@ class Response:
 
     def send_error(self, status: int, detail: str = "", **headers: str) -> None:
         """Replace what was started by a neutral page. Only before headers_sent."""
+        is_head = self._exchange.request.method == "HEAD"
         packets = error_packets(
             status,
             detail,
             packet_size=self._packet_size,
-            with_body=self._exchange.request.method != "HEAD",
+            with_body=not is_head,
             headers=[
                 (name.replace("_", "-"), value) for name, value in headers.items()
             ],
         )
         self._status = status
+        self._sent = 0 if is_head else len(error_page(status, detail))
         self.headers_sent = self.finished = True
         self._exchange.finish(packets)
 
