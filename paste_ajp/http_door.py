@@ -214,14 +214,16 @@ def start_http_door(
     settings: object = None,
     *,
     threads: int = 16,
+    listener: socket.socket | None = None,
 ) -> HttpDoor:
     """Open an HTTP door beside an AJP port, for development, and return at once.
 
     ``http_address`` is ``host:port`` (port 0 takes a free one), ``ajp_target`` an
     address as the client takes it, or as a server listens at it. Of ``settings``,
-    a Settings of the server, the secret and ``packet_size`` are used. The door has
-    a ``url`` and ``close()``. Raises HttpDoorError where waitress is missing,
-    OSError where the address cannot be had.
+    a Settings of the server, the secret and ``packet_size`` are used. ``listener``
+    is what open_http_listener() gave for the address, if it was called before. The
+    door has a ``url`` and ``close()``. Raises HttpDoorError where waitress is
+    missing, OSError where the address cannot be had.
     """
     load_secret = getattr(settings, "load_secret", None)
     target = parse_address(re.sub(r"^(?:\*|0\.0\.0\.0):", "127.0.0.1:", ajp_target))
@@ -238,6 +240,7 @@ def start_http_door(
             show_details=True,
         ),
         threads=threads,
+        listener=listener,
     )
     log.warning(
         "HTTP door at %s, over AJP to %s: FOR DEVELOPMENT ONLY, a web server is the "
@@ -255,21 +258,38 @@ def build_http_door(
     *,
     threads: int = 16,
     trace: Trace | None = None,
+    listener: socket.socket | None = None,
 ) -> HttpDoor:
-    """Bind the HTTP address, without serving yet."""
-    waitress = _import_waitress()
+    """Make a door without serving yet; it takes ``listener`` over, or opens one."""
+    if listener is None:
+        listener = open_http_listener(http_address)
+    try:
+        gateway = build_gateway(settings, trace=trace)
+        return HttpDoor(_import_waitress(), listener, gateway, threads)
+    except BaseException:
+        listener.close()
+        raise
+
+
+def open_http_listener(http_address: object) -> socket.socket:
+    """Listen for HTTP; who connects waits until a door takes the socket over.
+
+    Raises HttpDoorError where waitress is missing, which the door will need, and
+    OSError where the address cannot be had.
+    """
+    _import_waitress()
     host, port = _tcp_address(str(http_address))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        return HttpDoor(
-            waitress, listener, build_gateway(settings, trace=trace), threads
-        )
+        # Two sockets may be bound to a port; only one may listen.
+        listener.listen()
     except BaseException:
         listener.close()
         raise
+    return listener
 
 
 def _import_waitress() -> ModuleType:
@@ -278,8 +298,7 @@ def _import_waitress() -> ModuleType:
         return importlib.import_module("waitress")
     except ImportError as error:
         raise HttpDoorError(
-            "the HTTP door needs waitress, which is not installed: "
-            "pip install paste_ajp[http]"
+            "needs waitress, which is not installed: pip install paste_ajp[http]"
         ) from error
 
 
@@ -301,5 +320,6 @@ __all__ = [
     "build_gateway",
     "build_http_door",
     "make_gateway",
+    "open_http_listener",
     "start_http_door",
 ]

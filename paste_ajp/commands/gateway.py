@@ -11,7 +11,12 @@ from paste_ajp.commands.connecting import (
     read_address,
     read_secret,
 )
-from paste_ajp.http_door import GatewaySettings, HttpDoorError, build_http_door
+from paste_ajp.http_door import (
+    GatewaySettings,
+    HttpDoorError,
+    build_http_door,
+    open_http_listener,
+)
 from paste_ajp.logs import log_to_stderr
 from paste_ajp.options import SettingError
 from paste_ajp.protocol import Role
@@ -73,14 +78,23 @@ def run(arguments: argparse.Namespace) -> int:
     )
     trace = None
     try:
+        listener = open_http_listener(arguments.http)
         if arguments.trace:
             trace = TraceWriter(arguments.trace, role=Role.FRONT_END)
-        door = build_http_door(
-            arguments.http, settings, threads=arguments.threads, trace=trace
-        )
-    except (OSError, HttpDoorError) as error:
-        log.error("%s", error)
+    except HttpDoorError as error:
+        log.error("--http %s", error)
         return 1
+    except OSError as error:
+        what = error.filename or f"--http {arguments.http}"
+        log.error("%s: %s", what, error.strerror or error)
+        return 1
+    door = build_http_door(
+        arguments.http,
+        settings,
+        threads=arguments.threads,
+        trace=trace,
+        listener=listener,
+    )
     log.warning("%s leads to %s; for development and debugging", door.url, address)
     try:
         door.run()
