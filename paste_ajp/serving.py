@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from paste_ajp.addresses import Address
+from paste_ajp.engine.child import Source
 from paste_ajp.engine.listeners import (
     BindError,
     Listener,
     bind_error,
     open_listeners,
 )
+from paste_ajp.engine.notify import activated_descriptors, service_manager
+from paste_ajp.engine.prefork import (
+    ChildrenFailed,
+    PreforkServer,
+    missing_for_processes,
+)
 from paste_ajp.engine.signals import (
+    ADD_SIGNAL,
+    CHILD_SIGNAL,
     RELOAD_SIGNAL,
+    REMOVE_SIGNAL,
     STOP_SIGNALS,
+    UPGRADE_SIGNAL,
     handled,
     in_main_thread,
 )
 from paste_ajp.engine.threaded import ThreadedServer
+from paste_ajp.engine.upgrade import Upgrade, inheritance
 from paste_ajp.logs import server_log
 from paste_ajp.options import SettingError
 from paste_ajp.settings import Settings
 from paste_ajp.version import SERVER_SOFTWARE
 from paste_ajp.wsgi.task import Application
 
-__all__ = ["BindError", "Server", "serve"]
+__all__ = ["BindError", "ChildrenFailed", "Server", "serve"]
+
+#: Parts of the time that a watchdog allows, after which it hears of us.
+_WATCHDOG_PARTS = 3
 
 
 class Server:
     """A server for one application, whatever the settings make of it.
 
     `application` may be set later, before run() or start(): the doors bind first and
-    load the application then. `load_application` makes it anew, for processes that load
-    it each for itself. `environ` holds further keys for every request.
+    load the application then; `load_application` makes it where there is none. `source`
+    is what child processes load for themselves; without it, and with the setting
+    `preload`, they are forked with the application. `environ` holds further keys for
+    every request.
     """
 
     def __init__(
@@ -45,14 +63,18 @@ class Server:
         settings: Settings | None = None,
         *,
         load_application: Callable[[], Application] | None = None,
+        source: Source | None = None,
         environ: Mapping[str, Any] | None = None,
     ) -> None:
         self.application = application
         self.settings = settings or Settings()
         self._load_application = load_application
+        self._source = source
         self._environ = environ
         self._listeners: list[Listener] = []
-        self._engine: ThreadedServer | None = None
+        self._engine: ThreadedServer | PreforkServer | None = None
+        self._notifier = service_manager()
+        self._upgrade = Upgrade(self._make_way)
         self._http_listener: Any = None  # a socket
         self._http_door: Any = None
         self._reload = False
@@ -77,7 +99,11 @@ class Server:
         """
         if self._listeners:
             return
-        listeners = open_listeners(self.settings)
+        listeners = open_listeners(
+            self.settings,
+            activated=activated_descriptors(),
+            take_over=inheritance().take,
+        )
         try:
             demand_secret(self.settings, [listener.address for listener in listeners])
             if self.settings.http is not None:
@@ -88,12 +114,34 @@ class Server:
             raise
         self._listeners = listeners
 
+    @property
+    def loads_application(self) -> bool:
+        """Whether this very process loads the application, or only its children."""
+        settings = self.settings
+        return (
+            not settings.needs_parent
+            or settings.preload
+            or self._source is None
+            or bool(missing_for_processes())
+        )
+
     def start(self) -> None:
-        """Serve in background threads; return at once. No signal is handled.
+        """Serve in the background; return when that is so. No signal is handled.
 
         A shutdown() that comes meanwhile, say while the application loads, holds:
-        what was begun ends again.
+        what was begun ends again. Raises ChildrenFailed where processes are asked for
+        and none can load the application.
         """
+        self._begin()
+        if isinstance(self._engine, PreforkServer):
+            try:
+                self._engine.start()
+            except BaseException:
+                self.close()
+                raise
+
+    def _begin(self) -> None:
+        """Make the engine, and start it if it has no parent."""
         self._is_starting = True
         self._stop_asked = False
         try:
@@ -106,27 +154,67 @@ class Server:
 
     def _start_engine(self) -> None:
         application = self.application
-        if application is None and self._load_application is not None:
-            application = self._load_application()
+        load = self._load_application
+        if application is None and load is not None and self.loads_application:
+            application = load()
         if self._stop_asked:
             return
+        settings = self.settings
+        missing = missing_for_processes()
+        if settings.needs_parent and missing:
+            server_log.warning(
+                "one process serves, without a parent: this system has no %s", missing
+            )
+            settings = settings.replace(processes=1)
         addresses = self.addresses  # a stop closes them at any time from now on
-        engine = ThreadedServer(
-            application,
-            self.settings,
-            listeners=self._listeners,
-            environ=self._environ,
-        )
-        engine.start()
-        self._engine = engine
+        if settings.needs_parent and not missing:
+            self._engine = PreforkServer(
+                settings,
+                self._listeners,
+                source=None if self.loads_application else self._source,
+                application=application,
+                environ=self._environ,
+                notifier=self._notifier,
+                when_serving=inheritance().tell_ready,
+            )
+        else:
+            engine = ThreadedServer(
+                application,
+                settings,
+                listeners=self._listeners,
+                environ=self._environ,
+            )
+            engine.start()
+            self._engine = engine
+            self._tell_ready()
         server_log.info(
-            "%s serves AJP/1.3 on %s, %d threads",
+            "%s serves AJP/1.3 on %s, %d threads%s",
             SERVER_SOFTWARE,
             ", ".join(addresses),
-            self.settings.threads,
+            settings.threads,
+            f" in each of {settings.processes} processes"
+            if settings.processes > 1
+            else "",
         )
-        if self.settings.http is not None:
+        if settings.http is not None:
             self._open_http_door(addresses[0])
+
+    def _tell_ready(self) -> None:
+        """Tell a service manager and a predecessor that this process serves."""
+        inheritance().tell_ready()
+        self._notifier.ready()
+        if self._notifier.watchdog_seconds:
+            threading.Thread(
+                target=self._reassure, name="paste_ajp-watchdog", daemon=True
+            ).start()
+
+    def _reassure(self) -> None:
+        """Tell the service manager again and again that we live."""
+        engine = self._engine
+        while engine is not None and self._notifier.watchdog_seconds:
+            self._notifier.watchdog()
+            if engine.wait(self._notifier.watchdog_seconds / _WATCHDOG_PARTS):
+                return
 
     def _open_http_door(self, address: str) -> None:
         from paste_ajp.http_door import start_http_door
@@ -139,8 +227,10 @@ class Server:
     def run(self, *, install_signal_handlers: bool = True) -> bool:
         """Serve until a signal or shutdown() ends it.
 
-        Returns True after SIGHUP, else False, as flup's run() does. Outside the main
-        thread no signal is handled.
+        Returns True after SIGHUP, else False, as flup's run() does; with several
+        processes SIGHUP replaces those, and this goes on. Outside the main
+        thread no signal is handled. Raises ChildrenFailed as start() does, and
+        SystemExit in a child that was forked, when that is done.
         """
         self._reload = False
         self.bind()
@@ -148,9 +238,20 @@ class Server:
         if install_signal_handlers and in_main_thread():
             handlers = dict.fromkeys(STOP_SIGNALS, self._on_stop_signal)
             handlers[RELOAD_SIGNAL] = self._on_reload_signal
+            handlers[UPGRADE_SIGNAL] = self._on_upgrade_signal
+            if self.settings.needs_parent:
+                handlers[ADD_SIGNAL] = self._on_add_signal
+                handlers[REMOVE_SIGNAL] = self._on_remove_signal
+                handlers[CHILD_SIGNAL] = self._on_child_signal
         with handled(handlers):
-            self.start()
-            self.wait()
+            self._begin()
+            if isinstance(self._engine, PreforkServer):
+                try:
+                    self._engine.run()
+                finally:
+                    self.close()
+            else:
+                self.wait()
         return self._reload
 
     def _on_stop_signal(self) -> None:
@@ -163,9 +264,37 @@ class Server:
             self.shutdown()
 
     def _on_reload_signal(self) -> None:
+        if isinstance(self._engine, PreforkServer):
+            self._engine.reload()
+            return
         self._reload = True
         server_log.info("asked to reload: run() will return True")
+        self._notifier.reloading()
         self.shutdown()
+
+    def _on_upgrade_signal(self) -> None:
+        engine = self._engine
+        if engine is not None and not engine.draining:
+            self._upgrade.begin(self._listeners, self._notifier)
+
+    def _make_way(self, successor: int) -> None:
+        """A successor serves on our sockets: end."""
+        self._notifier.successor(successor)
+        for listener in self._listeners:
+            listener.keep_file()
+        self.shutdown()
+
+    def _on_add_signal(self) -> None:
+        if isinstance(self._engine, PreforkServer):
+            self._engine.add_child()
+
+    def _on_remove_signal(self) -> None:
+        if isinstance(self._engine, PreforkServer):
+            self._engine.remove_child()
+
+    def _on_child_signal(self) -> None:
+        if isinstance(self._engine, PreforkServer):
+            self._engine.wake()
 
     # -- stop ---------------------------------------------------------------------
 
@@ -177,10 +306,13 @@ class Server:
         if self._http_door is not None:
             self._http_door.close()
             self._http_door = None
-        if self._engine is not None:
-            self._engine.shutdown(graceful)
-        else:
+        engine = self._engine
+        if engine is None:
             self.close()
+            return
+        if isinstance(engine, ThreadedServer) and not self._reload:
+            self._notifier.stopping()  # the other engine does so itself
+        engine.shutdown(graceful)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped; False if it has not in time."""

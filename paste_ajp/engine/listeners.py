@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,6 +50,7 @@ class Listener:
     def __init__(self, sock: socket.socket, *, inherited: bool = False) -> None:
         self.socket = sock
         self.inherited = inherited
+        self.written = ""  # the address in the settings that asked for this
         self._file: tuple[str, int, int] | None = None
         self._owner = os.getpid()
         if _is_unix(sock) and not inherited:
@@ -91,17 +92,61 @@ def _is_unix(sock: socket.socket) -> bool:
     return sock.family == getattr(socket, "AF_UNIX", None)
 
 
-def open_listeners(settings: Settings) -> list[Listener]:
-    """Open every address of the settings, or none: raises BindError."""
+def open_listeners(
+    settings: Settings,
+    *,
+    activated: Sequence[int] = (),
+    take_over: Callable[[str], Sequence[int]] = lambda written: (),  # noqa: ARG005
+) -> list[Listener]:
+    """Open every address of the settings, or none: raises BindError.
+
+    `activated` are the sockets that a service manager has opened: they are what
+    ``systemd`` in listen means, and take the place of all other addresses but
+    descriptors. `take_over` gives the sockets that a predecessor had for an address.
+    """
+    addresses = settings.addresses
+    if activated and all(address.kind in ("tcp", "unix") for address in addresses):
+        server_log.info(
+            "the service manager has opened the sockets: they are used in place of %s",
+            ", ".join(map(str, addresses)),
+        )
+        addresses = (Address("systemd"),)
     opened: list[Listener] = []
     try:
-        for address in settings.addresses:
-            opened.extend(_open(address, settings))
+        for address in addresses:
+            left = take_over(str(address))
+            if left:
+                ours = address.kind in ("tcp", "unix")
+                found = [_adopt(descriptor, inherited=not ours) for descriptor in left]
+            elif address.kind == "systemd":
+                found = _open_activated(activated, settings)
+            else:
+                found = list(_open(address, settings))
+            for listener in found:
+                listener.written = str(address)
+            opened.extend(found)
     except BaseException:
         for listener in opened:
             listener.close()
         raise
     return opened
+
+
+def _open_activated(activated: Sequence[int], settings: Settings) -> list[Listener]:
+    if not activated:
+        raise BindError(
+            errno.ENOENT,
+            "cannot listen on systemd: it has opened no sockets for this process"
+            " (LISTEN_FDS; is there a .socket unit, and was it that which started us?)",
+        )
+    return [inherit(descriptor, settings) for descriptor in activated]
+
+
+def _adopt(descriptor: int, *, inherited: bool) -> Listener:
+    """Own the socket that a predecessor has left, as it did."""
+    sock = socket.socket(fileno=descriptor)
+    sock.setblocking(False)
+    return Listener(sock, inherited=inherited)
 
 
 def _open(address: Address, settings: Settings) -> Iterable[Listener]:
