@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from paste_ajp.engine.traced import TracedSocket, Tracer
 from paste_ajp.logs import MAY_REPEAT, printable, protocol_log, server_log
 from paste_ajp.protocol import (
     BodyChunk,
@@ -86,6 +87,7 @@ class Channel:
         "_may_reuse",
         "_server",
         "_sock",
+        "_tracer",
         "deadline",
         "fd",
         "peer",
@@ -100,6 +102,7 @@ class Channel:
     def __init__(self, sock: socket.socket, peer: str, server: ThreadedServer) -> None:
         settings = server.settings
         self._sock = sock
+        self._tracer: Tracer | None = None
         self._server = server
         self.fd = sock.fileno()
         self.peer = peer
@@ -136,6 +139,8 @@ class Channel:
         if self.phase is Phase.LINGERING:
             self._listen_to_the_end()
             return False
+        if self._server.tracer is not self._tracer:
+            self._follow_tracer()
         while True:
             try:
                 data = self._sock.recv(REQUEST_BYTES, DONTWAIT)
@@ -160,6 +165,17 @@ class Channel:
             if len(data) < REQUEST_BYTES and not self._rest():
                 return False
             has_more = True
+
+    def _follow_tracer(self) -> None:
+        """Begin or end to show what passes, as the server has been told since."""
+        sock = self._sock
+        if isinstance(sock, TracedSocket):
+            sock = sock.untraced()
+        tracer = self._server.tracer
+        if tracer is not None:
+            sock = TracedSocket(sock, tracer, self.peer)
+        self._tracer = tracer
+        self._sock = sock
 
     def _take(self, data: bytes) -> bool:
         """Hand bytes to the protocol; tell whether a request is complete."""

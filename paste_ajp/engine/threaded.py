@@ -18,6 +18,7 @@ import heapq
 import itertools
 import socket
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -28,15 +29,16 @@ from types import TracebackType
 from typing import Any, Final
 
 from paste_ajp.engine.admission import Admission
+from paste_ajp.engine.balance import YIELD_SECONDS, Share
 from paste_ajp.engine.channel import Channel, Phase, set_timeout
 from paste_ajp.engine.listeners import Listener, open_listeners
 from paste_ajp.engine.poller import READABLE, Poller, SelectPoller, best_poller
-from paste_ajp.engine.balance import YIELD_SECONDS, Share
 from paste_ajp.engine.stats import Stats
 from paste_ajp.engine.workers import Crew, Worker
 from paste_ajp.logs import MAY_REPEAT, printable, protocol_log, server_log
 from paste_ajp.protocol import BodyFraming, ForwardRequest
 from paste_ajp.settings import Settings
+from paste_ajp.tracing.writer import TraceWriter
 from paste_ajp.wsgi.environ import EnvironBuilder
 from paste_ajp.wsgi.file_wrapper import FileWrapper
 from paste_ajp.wsgi.task import Application, Task
@@ -89,14 +91,16 @@ class ThreadedServer:
         *,
         listeners: Sequence[Listener] | None = None,
         environ: Mapping[str, Any] | None = None,
+        share: Share | None = None,
         poller: Callable[[Any], Poller] = best_poller,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.application = application
-        share: Share | None = None,
         self.settings = settings
         self.stats = Stats()
         self.draining = False
+        #: Is shown what passes on every connection; may be set and taken any time.
+        self.tracer: TraceWriter | None = None
         self._listeners: list[Listener] = list(listeners or ())
         self._extra_environ = environ
         self._make_poller = poller
@@ -125,18 +129,18 @@ class ThreadedServer:
         self._undecided: list[tuple[socket.socket, object]] = []
         self._drain_began = 0.0
         self._changed = threading.Event()  # has a channel gone while draining?
+        self._grace = GRACE_SECONDS
         self._cut = False  # shall running requests be cut off?
+        #: How many connections are to end with their next response.
+        self.surplus = 0
+        self._share = share
+        self._takes_one = False  # may one be accepted that is another's turn?
         self._stopped = threading.Event()
         self.closing_idle = False
         #: As Connection takes it; "strict" takes no lighttpd framing by itself.
         self.body_framing: BodyFraming = "auto"
         if settings.body_framing == "raw":
-        self._grace = GRACE_SECONDS
             self.body_framing = "raw"
-        #: How many connections are to end with their next response.
-        self.surplus = 0
-        self._share = share
-        self._takes_one = False  # may one be accepted that is another's turn?
         elif settings.body_framing == "standard" or settings.strict:
             self.body_framing = "standard"
 
@@ -202,6 +206,10 @@ class ThreadedServer:
         for listener in self._listeners:
             self._accepting[listener.fileno()] = listener
             self._poller.watch_listener(listener.fileno())
+        if self._share is not None:
+            self._share.set(0)
+        if settings.trace is not None:
+            self.switch_trace()
         self._crew.start()
 
     def _name(self) -> str:
@@ -219,6 +227,7 @@ class ThreadedServer:
     ) -> None:
         """Stop: let running requests end within graceful_timeout, or at once.
 
+        Idle connections are served once more for `grace_seconds`, and closed then.
         Returns at once; wait() tells when all is over.
         """
         with self._lock:
@@ -229,8 +238,9 @@ class ThreadedServer:
                 return
             first = not self.draining
             if first:
-        Idle connections are served once more for `grace_seconds`, and closed then.
                 self.draining = True
+                self.surplus = 1  # every connection ends: see keeps_connection()
+                self._grace = grace_seconds
                 self._drain_began = self._clock()
         if first:
             self._stop_accepting()
@@ -241,8 +251,6 @@ class ThreadedServer:
             self._cut = True
             self._changed.set()
 
-                self.surplus = 1  # every connection ends: see keeps_connection()
-                self._grace = grace_seconds
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped; False if it has not in time."""
         return self._stopped.wait(timeout)
@@ -264,26 +272,26 @@ class ThreadedServer:
 
     def _stop_accepting(self) -> None:
         assert self._poller is not None  # start() made it
+        if self._share is not None:
+            self._share.close()
         for descriptor in list(self._accepting):
             self._poller.unwatch_listener(descriptor)
         self._accepting.clear()
         for listener in self._listeners:
+            if not listener.inherited:
+                # What waits to be accepted would be reset. An inherited socket goes
+                # on elsewhere, and they wait there.
+                self._accept(listener)
             listener.close()
 
     def _drain(self) -> None:
         """Wait for running requests, close idle connections, end the threads."""
         deadline = self._drain_began + self.settings.graceful_timeout
         grace_ends = min(self._drain_began + self._grace, deadline)
-        if self._share is not None:
-            self._share.close()
         while self._channels and not self._cut:
             now = self._clock()
             if now >= deadline:
                 break
-            if not listener.inherited:
-                # What waits to be accepted would be reset. An inherited socket goes
-                # on elsewhere, and they wait there.
-                self._accept(listener)
             if now >= grace_ends:
                 self._close_idle()
             self._changed.clear()
@@ -319,9 +327,43 @@ class ThreadedServer:
         all_ended = crew.join(1.0)
         for channel in list(self._channels.values()):
             channel.close()
+        if self.tracer is not None:
+            self.tracer.close()
         if all_ended:
             poller.close()
         self._stopped.set()
+
+    # -- tracing ------------------------------------------------------------------
+
+    def switch_trace(self) -> None:
+        """Write each packet to the trace file from now on, or no more.
+
+        Without the setting `trace` it is a file of this process in a new temporary
+        folder, which only its owner can read. A connection that is in the middle of a
+        request follows with its next one.
+        """
+        with self._lock:
+            if self.tracer is not None:
+                tracer, self.tracer = self.tracer, None
+                tracer.close()
+                server_log.info("trace switched off")
+                return
+            path = self.settings.trace
+            try:
+                if path is None:
+                    # A folder of our own: others could await a name in a shared one.
+                    path = f"{tempfile.mkdtemp(prefix='paste_ajp-')}/trace"
+                self.tracer = TraceWriter(path)
+            except OSError as error:
+                server_log.error(
+                    "trace = %s: cannot be written: %s", path or "(none)", error
+                )
+            else:
+                server_log.warning(
+                    "trace = %s: every packet is written there, which costs time;"
+                    " paste-ajp explain reads it",
+                    path,
+                )
 
     # -- what channels ask for ------------------------------------------------------
 
@@ -484,6 +526,7 @@ class ThreadedServer:
                 )
                 channel.answer(status)
                 return False
+        self.stats.requests += 1
         channel.begin(threading.Lock() if self._answers_overdue else None)
         self._task(channel)
         return channel.complete()
@@ -514,6 +557,8 @@ class ThreadedServer:
             if most and len(self._channels) >= most:
                 self._pause_accepting()
                 return
+            if self._share is not None and not self._is_our_turn(self._share):
+                return
             try:
                 sock, peer = listener.socket.accept()
             except BlockingIOError:
@@ -525,7 +570,6 @@ class ThreadedServer:
                 if self.draining:
                     return
                 protocol_log.info("a connection was lost before its accept: %s", error)
-        self.stats.requests += 1
                 continue
             self._add(sock, peer)
 
@@ -556,8 +600,6 @@ class ThreadedServer:
             ).start()
 
     def _decide(self) -> None:
-            if self._share is not None and not self._is_our_turn(self._share):
-                return
         """Look allowed names up, then judge who has waited for it."""
         assert self._admission is not None  # start() made it
         try:
@@ -606,6 +648,8 @@ class ThreadedServer:
             self.set_timer(channel, self.settings.keep_alive_timeout)
         descriptor = channel.fd
         self._channels[descriptor] = channel
+        if self._share is not None:
+            self._share.set(len(self._channels))
         self._idle[descriptor] = channel
         try:
             self._poller.watch(descriptor)
@@ -626,6 +670,21 @@ class ThreadedServer:
         self._pause_accepting()
         self._push_timer(now + ACCEPT_PAUSE, None)
 
+    def _is_our_turn(self, share: Share) -> bool:
+        """Shall this process take the next connection?
+
+        If another has fewer it shall, and this one looks away for a moment.
+        """
+        if share.may_accept():
+            return True
+        if self._takes_one:
+            self._takes_one = False
+            return True
+        self._pause_accepting()
+        if self._channels:
+            self._push_timer(self._clock() + YIELD_SECONDS, None)
+        return False
+
     def _pause_accepting(self) -> None:
         """Leave new connections in the backlog."""
         assert self._poller is not None  # start() made it
@@ -644,64 +703,6 @@ class ThreadedServer:
             for descriptor in self._accepting:
                 self._poller.watch_listener(descriptor)
 
-    # -- timers ---------------------------------------------------------------------
-
-    def _expire(self) -> None:
-        if self._share is not None:
-            self._share.set(len(self._channels))
-        """Call on_deadline() of the idle channels whose time is up."""
-        now = self._clock()
-        while self._timers and self._timers[0][0] <= now:
-            with self._lock:
-                if not self._timers or self._timers[0][0] > now:
-                    return  # another thread was faster
-                when, _, channel = heapq.heappop(self._timers)
-                is_due = channel is None or channel.timer_at == when
-                if channel is not None and is_due:
-                    channel.timer_at = 0.0
-            if channel is None:
-                self._resume_accepting()
-            elif not is_due or not channel.deadline:
-                continue  # an earlier timer was set, or the channel is busy
-            elif channel.deadline > now:
-                self._push_timer(channel.deadline, channel)
-            elif self._claim(channel):
-                channel.on_deadline()
-            elif channel.phase is not Phase.CLOSED:
-                # A worker reads it in this very moment; it may come to nothing.
-    def _is_our_turn(self, share: Share) -> bool:
-        """Shall this process take the next connection?
-
-        If another has fewer it shall, and this one looks away for a moment.
-        """
-        if share.may_accept():
-            return True
-        if self._takes_one:
-            self._takes_one = False
-            return True
-        self._pause_accepting()
-        if self._channels:
-            self._push_timer(self._clock() + YIELD_SECONDS, None)
-        return False
-
-                self._push_timer(now + BUSY_SECONDS, channel)
-
-    def _claim(self, channel: Channel) -> bool:
-        """Take an idle channel out of the poller's hands."""
-        found = self._idle.pop(channel.fd, None)
-        if found is not None and found is not channel:
-            self._idle[channel.fd] = found
-        return found is channel
-
-    def _refuse_overdue(self) -> None:
-        """Answer 503 to requests that have waited for a thread for too long."""
-        crew = self._crew
-        patience = self.settings.queue_timeout
-        if crew is None or not patience:
-            return
-        for channel in crew.waiting_channels():
-            if self._clock() - channel.queued_at < patience:
-                return
     def _take_what_waits(self) -> None:
         """Accept one connection that whose turn it was has left waiting."""
         self._takes_one = True
@@ -756,6 +757,49 @@ class ThreadedServer:
         self.surplus -= 1
         return False
 
+    # -- timers ---------------------------------------------------------------------
+
+    def _expire(self) -> None:
+        """Call on_deadline() of the idle channels whose time is up."""
+        now = self._clock()
+        while self._timers and self._timers[0][0] <= now:
+            with self._lock:
+                if not self._timers or self._timers[0][0] > now:
+                    return  # another thread was faster
+                when, _, channel = heapq.heappop(self._timers)
+                is_due = channel is None or channel.timer_at == when
+                if channel is not None and is_due:
+                    channel.timer_at = 0.0
+            if channel is None:
+                self._resume_accepting()
+                if self._share is not None:
+                    self._take_what_waits()
+            elif not is_due or not channel.deadline:
+                continue  # an earlier timer was set, or the channel is busy
+            elif channel.deadline > now:
+                self._push_timer(channel.deadline, channel)
+            elif self._claim(channel):
+                channel.on_deadline()
+            elif channel.phase is not Phase.CLOSED:
+                # A worker reads it in this very moment; it may come to nothing.
+                self._push_timer(now + BUSY_SECONDS, channel)
+
+    def _claim(self, channel: Channel) -> bool:
+        """Take an idle channel out of the poller's hands."""
+        found = self._idle.pop(channel.fd, None)
+        if found is not None and found is not channel:
+            self._idle[channel.fd] = found
+        return found is channel
+
+    def _refuse_overdue(self) -> None:
+        """Answer 503 to requests that have waited for a thread for too long."""
+        crew = self._crew
+        patience = self.settings.queue_timeout
+        if crew is None or not patience:
+            return
+        for channel in crew.waiting_channels():
+            if self._clock() - channel.queued_at < patience:
+                return
             if crew.take_waiting(channel):
                 self.stats.timed_out += 1
                 server_log.warning(
@@ -771,8 +815,6 @@ class ThreadedServer:
 
 def _describe(channel: Channel) -> str:
     """Name a request for the log; its query may hold secrets."""
-                if self._share is not None:
-                    self._take_what_waits()
     request = channel.request
     return f"{request.method} {printable(request.req_uri)} from {channel.peer}"
 

@@ -37,6 +37,9 @@ from paste_ajp.logs import server_log
 SHORTEST_LOOK: Final = 0.0002
 LONGEST_LOOK: Final = 0.005
 
+#: Seconds from the look that found a runner busy to the one that tells why.
+SECOND_LOOK: Final = 0.0001
+
 #: Seconds for which a runner may compute before another thread may compete with it.
 PATIENCE: Final = 0.02
 
@@ -409,6 +412,7 @@ class Crew:
         """Look at the runners until one of them has to be replaced."""
         quiet = 0
         activity = -1
+        again = False
         while not self._stopping and watcher.role is Role.WATCHER:
             runners = list(self._runners)
             total = sum(runner.serial for runner in runners)
@@ -421,12 +425,14 @@ class Crew:
                 if self._sleep(watcher, runners):
                     quiet = 0
             else:
-                watcher.wake.acquire(timeout=self._look)
+                watcher.wake.acquire(timeout=SECOND_LOOK if again else self._look)
             now = self._clock()
             for runner in runners:
                 if self._is_stuck(runner, now):
                     self._replace(runner, watcher)
                     return
+            # A runner that has just begun is looked at once more, and soon.
+            again = not again and any(runner.seen_since == now for runner in runners)
             self._look = min(LONGEST_LOOK, self._look * 1.1)
             if self._application_timeout:
                 self._look_for_overdue(now)

@@ -1,0 +1,77 @@
+"""The setting trace, and its switch at run time."""
+
+import socket
+
+from paste_ajp.engine.threaded import ThreadedServer
+from paste_ajp.protocol import (
+    Connection,
+    EndResponse,
+    Role,
+    build_forward_request,
+)
+from paste_ajp.settings import Settings
+
+
+def app(environ, start_response):
+    start_response("200 OK", [("Set-Cookie", "sid=hush")])
+    return [b"Hello"]
+
+
+def exchange(sock):
+    """One request on an open connection; returns once its End Response is here."""
+    connection = Connection(Role.FRONT_END)
+    headers = [("host", "h"), ("authorization", "Basic aHVzaA==")]
+    sock.sendall(
+        connection.send(
+            build_forward_request(
+                req_uri="/traced", headers=headers, attributes={"secret": "hush"}
+            )
+        )
+    )
+    while True:
+        data = sock.recv(65536)
+        assert data, "the server closed the connection"
+        if any(isinstance(found, EndResponse) for found in connection.receive(data)):
+            return
+
+
+def connect(server):
+    host, _, port = server.addresses[0].rpartition(":")
+    sock = socket.create_connection((host, int(port)))
+    sock.settimeout(10)
+    return sock
+
+
+def test_trace_shows_packets_and_masks_secrets(tmp_path):
+    path = tmp_path / "trace"
+    settings = Settings(port=0, secret="hush", trace=str(path))
+    with ThreadedServer(app, settings) as server, connect(server) as sock:
+        exchange(sock)
+    lines = path.read_text()
+    assert "ForwardRequest" in lines
+    assert "SendHeaders" in lines
+    assert "/traced" in lines
+    assert "hush" not in lines
+    assert "aHVzaA" not in lines
+
+
+def test_trace_is_switched_on_and_off_for_open_connections(tmp_path):
+    path = tmp_path / "trace"
+    settings = Settings(port=0, trace=str(path))
+    with ThreadedServer(app, settings) as server, connect(server) as sock:
+        server.switch_trace()  # off
+        exchange(sock)
+        assert "ForwardRequest" not in path.read_text()
+        server.switch_trace()
+        exchange(sock)
+        assert path.read_text().count("ForwardRequest") == 1
+        server.switch_trace()
+        exchange(sock)
+        assert path.read_text().count("ForwardRequest") == 1
+
+
+def test_trace_that_cannot_be_written_is_told_and_the_server_serves(tmp_path, caplog):
+    settings = Settings(port=0, trace=str(tmp_path / "missing" / "trace"))
+    with ThreadedServer(app, settings) as server, connect(server) as sock:
+        exchange(sock)
+    assert "missing/trace: cannot be written: " in caplog.text
