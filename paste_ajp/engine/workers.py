@@ -354,13 +354,15 @@ class Crew:
                 else:
                     work.poll(work.poll_timeout())
                 continue
+            run = serve
             if self.full:
-                self._let_wait(channel)
-                continue
+                if not self._reads_to_run(channel):
+                    continue
+                run = work.serve_queued
             worker.busy = channel
             if self._watcher_sleeps:
                 self._wake_watcher()
-            serve(channel)
+            run(channel)
             worker.busy = None
             worker.serial += 1
             if worker.detached:
@@ -374,15 +376,15 @@ class Crew:
         if watcher is not None:
             watcher.rouse()
 
-    def _let_wait(self, channel: Any) -> None:
-        """Read a request that no thread is free for."""
+    def _reads_to_run(self, channel: Any) -> bool:
+        """Read a request that no thread is free for; has one come free meanwhile?"""
         if not self._work.queue(channel):
-            return
+            return False
         with self._lock:
             if self.full:
                 self._waiting.append(channel)
-                return
-        self._work.serve_queued(channel)
+                return False
+        return True
 
     def _return(self, worker: Worker) -> None:
         """Come back from the application: serve what waits, take a new role."""
@@ -492,8 +494,10 @@ class Crew:
     def _look_for_overdue(self, now: float) -> None:
         for worker in self.busy_workers():
             seconds = now - worker.busy_since
+            # busy_since is of the last request that the watcher has seen.
+            is_timed = worker.detached or worker.seen_serial == worker.serial
             if (
-                worker.busy_since
+                is_timed
                 and not worker.overdue
                 and seconds > self._application_timeout
             ):
