@@ -33,7 +33,7 @@ class BindError(OSError):
     """An address cannot be listened on; the text names it, why, and what helps."""
 
     def __str__(self) -> str:
-        return str(self.strerror)
+        return str(self.strerror or super().__str__())
 
 
 def bind_error(address: object, error: OSError) -> BindError:
