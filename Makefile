@@ -15,7 +15,7 @@ OLD_BIN := $(OLD_VENV)/bin
 
 .PHONY: help
 help:
-	@echo 'make run          serve development.ini over AJP (Ctrl-C stops it)'
+	@echo 'make run          serve development.ini, over AJP and to a browser'
 	@echo 'make test         everything: lint, types, all tests on two Pythons'
 	@echo 'make lint         ruff, and the format'
 	@echo 'make types        mypy --strict'
@@ -46,12 +46,8 @@ $(OLD_VENV)/.installed: setup.cfg setup.py pyproject.toml
 
 .PHONY: run
 run: $(RUN_VENV)/.installed
-	@echo
-	@echo 'Serving development.ini over AJP/1.3 on 127.0.0.1:8009; Ctrl-C stops it.'
-	@echo 'AJP is no HTTP: a browser sees it through a front end, for example httpd with'
-	@echo '    ProxyPass "/" "ajp://127.0.0.1:8009/"'
-	@echo
-	@exec $(RUN_VENV)/bin/pserve development.ini
+	@echo 'Serving development.ini; Ctrl-C stops it.'
+	@exec $(RUN_VENV)/bin/paste-ajp serve development.ini
 
 # -- tests ---------------------------------------------------------------------
 

@@ -94,15 +94,20 @@ def test_unknown_setting_is_a_failure(loader: str) -> None:
 
 def test_development_ini_is_served_as_it_stands() -> None:
     with private_folder("development") as folder:
-        port = free_port()
+        port, http_port = free_port(), free_port()
         text = (ROOT / "development.ini").read_text()
         assert "port = 8009" in text
+        assert "http = 127.0.0.1:8080" in text
+        text = text.replace("port = 8009", f"port = {port}")
         file = folder / "development.ini"
-        file.write_text(text.replace("port = 8009", f"port = {port}"))
+        file.write_text(text.replace("127.0.0.1:8080", f"127.0.0.1:{http_port}"))
         command = loader_command("pserve", file)
         with python_program("pserve", command, folder, port) as server:
             with Httpd(ajp_port=port) as front_end:
                 answer = ask(front_end.port, "GET", "/")
             assert answer.status == 200
             assert b"<html" in answer.body
+            # and without a front end, for a browser
+            assert b"<html" in ask(http_port, "GET", "/").body
             assert f"127.0.0.1:{port}" in server.log
+            assert f"http://127.0.0.1:{http_port}/" in server.log
