@@ -162,7 +162,7 @@ class Channel:
             if self.phase is not Phase.IDLE:
                 return False
             # An edge-triggered poller does not report the rest of a full buffer.
-            if len(data) < REQUEST_BYTES and not self._rest():
+            if len(data) < REQUEST_BYTES and not has_more and not self._rest():
                 return False
             has_more = True
 
@@ -384,6 +384,8 @@ class Channel:
     def _receive_body(self) -> None:
         """Ask for a body chunk unless one is owed, and read what comes."""
         connection = self._connection
+        if connection.failure is not None:  # it came along with the request
+            raise self._body_broken(connection.failure)
         if not connection.owed:
             self.send(self._ask(connection.ask_body))
         elif connection.has_buffered:
