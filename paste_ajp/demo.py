@@ -356,11 +356,12 @@ h2 {{ font-size: 1.1rem; margin: 2rem 0 .5rem; }}
 table {{ border-collapse: collapse; width: 100%; table-layout: fixed; }}
 th, td {{ text-align: left; vertical-align: top; padding: .25rem .5rem;
   border-bottom: 1px solid #8884; overflow-wrap: anywhere; font-size: .9rem; }}
-th {{ width: 16rem; font-weight: 600; }}
+th {{ width: 19rem; font-weight: 600; }}
 td {{ font-family: ui-monospace, monospace; white-space: pre-wrap; }}
 fieldset {{ border: 1px solid #8886; border-radius: .5rem; margin: 1rem 0; }}
 input, button {{ font: inherit; margin: .25rem .5rem .25rem 0; }}
-@media (max-width: 40rem) {{ th {{ width: 9rem; }} }}
+@media (max-width: 45rem) {{ th, td {{ display: block; width: auto; }}
+  th {{ border: 0; padding-bottom: 0; }} td:empty::after {{ content: "\\200b"; }} }}
 </style>
 </head>
 <body>
