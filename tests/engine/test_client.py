@@ -409,6 +409,21 @@ def test_a_connection_found_dead_is_replaced_for_any_request():
         assert server.accepted == 2
 
 
+def test_cping_is_repeated_on_a_new_connection():
+    def pong(peer):
+        assert peer.packet() == CPING
+        peer.send(CPONG)
+
+    def pong_once(peer):
+        pong(peer)
+        peer.packet()
+
+    with talking(pong_once, pong) as (server, client):
+        client.cping()
+        client.cping()
+        assert server.accepted == 2
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
 def test_an_idempotent_request_is_repeated_on_a_new_connection(method):
     with talking(reset_on_second, answer) as (server, client):

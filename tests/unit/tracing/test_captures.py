@@ -185,6 +185,14 @@ def exchange(start=100, end=900):
             back += len(data)
 
 
+def as_ipv6(packet):
+    """The same segment over IPv6, behind a header of options."""
+    hosts = packet[12:16].rjust(16, b"\0") + packet[16:20].rjust(16, b"\0")
+    options = bytes.fromhex("0600010400000000")  # next: TCP; 8 bytes in all
+    head = struct.pack(">IHBB", 0x60000000, len(packet) - 20 + 8, 0, 64)
+    return head + hosts + options + packet[20:]
+
+
 def linked(link_type, head):
     return pcap(*(head + each for each in exchange()), link_type=link_type)
 
@@ -196,6 +204,7 @@ def linked(link_type, head):
         pytest.param(pcap(*map(ethernet, exchange()), order=">"), id="big endian"),
         pytest.param(pcapng(*map(ethernet, exchange())), id="pcapng"),
         pytest.param(pcap(*exchange(), link_type=101), id="raw IP"),
+        pytest.param(pcap(*map(as_ipv6, exchange()), link_type=101), id="IPv6"),
         pytest.param(linked(0, b"\2\0\0\0"), id="loopback"),
         pytest.param(linked(113, b"\0" * 14 + b"\x08\x00"), id="Linux cooked"),
         pytest.param(linked(276, b"\x08\x00" + b"\0" * 18), id="Linux cooked 2"),
@@ -242,6 +251,20 @@ def test_a_segment_that_is_missing_costs_its_packet_alone():
         "EndResponse",
         "BodyChunk",
     ]
+
+
+def test_what_a_snapshot_length_cut_off_costs_its_packet_alone():
+    frames = [*map(ethernet, exchange())]
+    frames[4] = frames[4][:90]  # the Forward Request
+    names = [event.packet.name for event in read_capture(pcap(*frames))]
+    assert names == ["CPing", "CPong", "BodyChunk", "SendHeaders", "EndResponse"]
+
+
+def test_fragments_and_frames_cut_in_a_header_are_passed_over():
+    fragment = bytearray(segment(FRONT, BACK, 1, b"12345678"))
+    fragment[6] |= 0x20
+    frames = [ethernet(bytes(fragment)), b"\xff" * 13, *map(ethernet, exchange())]
+    assert names(pcap(*frames)) == NAMES
 
 
 def test_one_packet_in_many_segments_is_one():
