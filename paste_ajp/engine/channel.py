@@ -79,6 +79,7 @@ class Channel:
     __slots__ = (
         "_answer_claim",
         "_body_bytes",
+        "_body_was_read",
         "_chunks",
         "_connection",
         "_ended",
@@ -356,6 +357,7 @@ class Channel:
         self._ended = None
         self._may_reuse = True
         self._body_bytes = 0
+        self._body_was_read = False  # to its end
         self._answer_claim = answer_claim
 
     @property
@@ -369,6 +371,7 @@ class Channel:
         give_up_at = 0.0
         while not chunks:
             if self._connection.body_complete:
+                self._check_body_end()
                 return b""
             self._receive_body()
             if not chunks:
@@ -380,6 +383,16 @@ class Channel:
             self._may_reuse = False
             raise BodyTooLarge(f"the request body exceeds max_request_body = {limit}")
         return data
+
+    def _check_body_end(self) -> None:
+        """Raise FrontEndGone where the body ends because the response has ended."""
+        request = self.request
+        if self._ended is None:
+            self._body_was_read = True
+        elif not self._body_was_read and (
+            request.is_chunked or self._body_bytes < (request.content_length or 0)
+        ):
+            raise FrontEndGone("the response has ended, and the request body with it")
 
     def _receive_body(self) -> None:
         """Ask for a body chunk unless one is owed, and read what comes."""

@@ -103,7 +103,8 @@ class FrontEnd:
     def ask(self, *args, body=b"", chunk=CHUNK, **keywords):
         """Serve one exchange as httpd does, and return what came of it."""
         headers = list(keywords.pop("headers", ()))
-        if body and not keywords.pop("chunked", False):
+        chunked = keywords.pop("chunked", False)
+        if body and not chunked:
             headers.append(("Content-Length", str(len(body))))
         self.send(forward(*args, headers=headers, **keywords))
         return self.answer(body, chunk)
