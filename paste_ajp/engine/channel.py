@@ -400,7 +400,7 @@ class Channel:
         if connection.failure is not None:  # it came along with the request
             raise self._body_broken(connection.failure)
         if not connection.owed:
-            self.send(self._ask(connection.ask_body))
+            self._send_ask(connection.ask_body)
         elif connection.has_buffered:
             self._acknowledge()
         elif not self._body_bytes and self.request.looks_like_lighttpd:
@@ -461,12 +461,18 @@ class Channel:
             with suppress(OSError):  # a unix socket has none
                 self._sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
 
-    def _ask(self, ask: Callable[[], bytes]) -> bytes:
-        """Encode a Get Body Chunk, unless the front end has broken the order."""
+    def _send_ask(self, ask: Callable[[], bytes]) -> None:
+        """Send a Get Body Chunk, unless the front end has broken the order."""
         try:
-            return ask()
+            data = ask()
         except DecodeError as error:
             raise self._body_broken(error) from None
+        claim = self._answer_claim
+        self.send(data)
+        if claim is not None and claim is not True:
+            # That was no answer: the application may still take too long for one.
+            self._answer_claim = claim
+            claim.release()
 
     def _body_broken(self, error: DecodeError) -> FrontEndGone:
         """Say what became of the body, as the application's read shall raise it."""
@@ -499,7 +505,7 @@ class Channel:
                 self.peer,
                 extra=MAY_REPEAT,
             )
-            self.send(self._ask(self._connection.ask_body_again))
+            self._send_ask(self._connection.ask_body_again)
         except OSError as error:
             raise FrontEndGone(f"the front end left while sending: {error}") from error
         finally:
