@@ -170,6 +170,11 @@ class HttpDoor:
         )
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        # Held to wake the loop and to end it: its trigger must not be pulled
+        # once it is closed, when its descriptor may be somebody else's.
+        self._lock = threading.Lock()
+        self._is_running = False
+        self._has_ended = False
 
     def __enter__(self) -> HttpDoor:
         return self
@@ -186,26 +191,34 @@ class HttpDoor:
 
     def run(self) -> None:
         """Serve in this thread, until ``close`` or KeyboardInterrupt."""
+        with self._lock:
+            self._is_running = not self._has_ended
         try:
             while self._sockets and not self._stopping.is_set():
                 self._loop.loop(timeout=1.0, use_poll=True, map=self._sockets, count=1)
         finally:
-            self._loop.close_all(self._sockets, ignore_all=True)
-            self._server.task_dispatcher.shutdown()
-            self._gateway.close()
+            with self._lock:
+                self._is_running = False
+                self._end()
 
     def close(self) -> None:
         """Stop serving, and close every connection. From any thread, also twice."""
-        if not self._stopping.is_set():
-            self._stopping.set()
-            if self._thread is None:
-                self._loop.close_all(self._sockets, ignore_all=True)
-                self._server.task_dispatcher.shutdown()
-                self._gateway.close()
-            else:
+        self._stopping.set()
+        with self._lock:
+            if self._is_running:
                 self._server.pull_trigger()
-        if self._thread is not None:
+            else:
+                self._end()
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=10)
+
+    def _end(self) -> None:
+        """Give everything back. Under the lock, and in the loop's thread or without."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._loop.close_all(self._sockets, ignore_all=True)
+            self._server.task_dispatcher.shutdown()
+            self._gateway.close()
 
 
 def start_http_door(

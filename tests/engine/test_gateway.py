@@ -13,7 +13,13 @@ from webtest import TestApp
 from webtest.lint import middleware as lint
 
 from paste_ajp.client import Gateway
-from paste_ajp.http_door import HttpDoorError, make_gateway, start_http_door
+from paste_ajp.http_door import (
+    GatewaySettings,
+    HttpDoorError,
+    build_http_door,
+    make_gateway,
+    start_http_door,
+)
 from paste_ajp.options import SettingError
 from paste_ajp.testing import serve_app
 from tests.apps.site import application, pattern_sha256
@@ -363,6 +369,27 @@ def test_the_http_door_leads_to_the_server(site, caplog):
         time.sleep(0.01)
     with pytest.raises(OSError):
         get(door.url)
+
+
+@pytest.mark.parametrize("requests", [0, 1])
+def test_a_door_closes_at_any_moment(site, requests):
+    """Its loop may wake, and end, while close() is about to wake it."""
+    for _ in range(10):
+        door = start_http_door("127.0.0.1:0", site.address)
+        for _ in range(requests):
+            get(door.url, "/hello")
+        closing = [threading.Thread(target=door.close) for _ in range(3)]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in closing)
+
+
+def test_a_door_that_was_never_started_closes(site):
+    door = build_http_door("127.0.0.1:0", GatewaySettings(target=site.url))
+    door.close()
+    door.run()  # returns at once
 
 
 def test_the_door_knows_the_secret_and_the_packet_size():
