@@ -282,8 +282,8 @@ class Settings:
     spool_body: bool = option(
         False,
         Switch(),
-        "Receive a body of unknown length first and supply CONTENT_LENGTH, for "
-        "applications that read no further than it says (Django).",
+        "Receive request bodies first, into memory or a temporary file, so that "
+        "there is a CONTENT_LENGTH always (Django) and an input that can seek (Zope).",
         group=_WIRE,
     )
 

@@ -54,8 +54,9 @@ class Task:
             exchange, packet_size=settings.packet_size, strict=settings.strict
         )
         try:
-            environ = self._environs.build(exchange.request, exchange)
-            if settings.spool_body and exchange.request.is_chunked:
+            request = exchange.request
+            environ = self._environs.build(request, exchange)
+            if settings.spool_body and (request.is_chunked or request.content_length):
                 self._spool(environ, response)
             else:
                 self._call(environ, response)
@@ -89,9 +90,10 @@ class Task:
                 body.detach()
 
     def _spool(self, environ: Environ, response: Response) -> None:
-        """Read a body of unknown length first, and state its length.
+        """Read the body first, state its length, and make it a file that can seek.
 
-        For applications that read CONTENT_LENGTH bytes and no more.
+        For applications that read CONTENT_LENGTH bytes and no more (Django), or that
+        go back in their input (Zope's WebDAV).
         """
         with tempfile.SpooledTemporaryFile(max_size=SPOOL_IN_MEMORY) as file:
             body = environ["wsgi.input"]

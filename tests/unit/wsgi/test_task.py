@@ -358,6 +358,34 @@ def telling(environ, start_response):
     return [json.dumps(told).encode()]
 
 
+@pytest.mark.parametrize("header", [CHUNKED, ("Content-Length", "6")])
+def test_body_received_first_can_be_read_twice(header):
+    def rereading(environ, start_response):
+        body = environ["wsgi.input"]
+        first = body.read()
+        body.seek(0)
+        start_response("200 OK", [TEXT])
+        return [first + b" " + body.read()]
+
+    exchange = run(
+        rereading,
+        request=forward("PUT", "/", [header]),
+        body=[b"abc", b"def"],
+        spool_body=True,
+    )
+    assert exchange.response.body == b"abcdef abcdef"
+
+
+def test_request_without_body_is_not_asked_for_one():
+    exchange = run(
+        lambda environ, start_response: [start_response("200 OK", []), b"ok"][1:],
+        request=forward("GET", "/", []),
+        body=[AssertionError("the body was read")],
+        spool_body=True,
+    )
+    assert exchange.response.status == 200
+
+
 @pytest.mark.parametrize(
     ("spool", "headers", "length"),
     [
