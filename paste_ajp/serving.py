@@ -29,6 +29,7 @@ from paste_ajp.engine.signals import (
     RELOAD_SIGNAL,
     REMOVE_SIGNAL,
     STOP_SIGNALS,
+    TRACE_SIGNAL,
     UPGRADE_SIGNAL,
     handled,
     in_main_thread,
@@ -239,6 +240,7 @@ class Server:
             handlers = dict.fromkeys(STOP_SIGNALS, self._on_stop_signal)
             handlers[RELOAD_SIGNAL] = self._on_reload_signal
             handlers[UPGRADE_SIGNAL] = self._on_upgrade_signal
+            handlers[TRACE_SIGNAL] = self._on_trace_signal
             if self.settings.needs_parent:
                 handlers[ADD_SIGNAL] = self._on_add_signal
                 handlers[REMOVE_SIGNAL] = self._on_remove_signal
@@ -276,6 +278,11 @@ class Server:
         engine = self._engine
         if engine is not None and not engine.draining:
             self._upgrade.begin(self._listeners, self._notifier)
+
+    def _on_trace_signal(self) -> None:
+        if self._engine is not None:
+            # Not in here: the interrupted code may hold what the switch waits for.
+            threading.Thread(target=self._engine.switch_trace).start()
 
     def _make_way(self, successor: int) -> None:
         """A successor serves on our sockets: end."""

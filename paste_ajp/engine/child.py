@@ -27,6 +27,7 @@ from typing import Any, Final, NoReturn, Protocol
 from paste_ajp.engine.balance import Share, SharedCounts
 from paste_ajp.engine.link import Link
 from paste_ajp.engine.listeners import Listener, inherit
+from paste_ajp.engine.signals import TRACE_SIGNAL
 from paste_ajp.engine.supervision import (
     BEAT_SECONDS,
     CLOSING_SECONDS,
@@ -143,6 +144,7 @@ class _Child:
         self._may_serve = threading.Event()
         self._ending = False
         self._server: ThreadedServer | None = None
+        self._trace_flips = False
         self._patience = 0.0  # heartbeat_timeout, once it is known
 
     def live(self) -> int:
@@ -202,6 +204,8 @@ class _Child:
         )
         server.start()
         self._server = server
+        if self._trace_flips:  # the signal came while it started
+            server.switch_trace()
         if self._ending:  # the order came while it started
             server.shutdown()
         return server
@@ -215,11 +219,19 @@ class _Child:
                 # A function, not SIG_IGN, which programs started here would inherit.
                 signal.signal(number, _leave_to_parent)
         signal.signal(signal.SIGTERM, self._on_stop_signal)
+        signal.signal(getattr(signal, TRACE_SIGNAL), self._on_trace_signal)
         number = getattr(signal, STACKS_SIGNAL, None)
         if number is not None and hasattr(faulthandler, "register"):
             faulthandler.register(
                 number, file=self._birth.stacks, all_threads=True, chain=False
             )
+
+    def _on_trace_signal(self, number: int, frame: object) -> None:  # noqa: ARG002
+        if self._server is None:
+            self._trace_flips = not self._trace_flips
+        else:
+            # Not in here: the interrupted code may hold what the switch waits for.
+            threading.Thread(target=self._server.switch_trace).start()
 
     def _on_stop_signal(self, number: int, frame: object) -> None:  # noqa: ARG002
         server = self._server

@@ -44,7 +44,7 @@ from paste_ajp.engine.child import (
 from paste_ajp.engine.link import Link
 from paste_ajp.engine.listeners import Listener
 from paste_ajp.engine.notify import Notifier
-from paste_ajp.engine.signals import in_main_thread
+from paste_ajp.engine.signals import TRACE_SIGNAL, in_main_thread
 from paste_ajp.engine.supervision import Beat, Order, Phase, Supervisor
 from paste_ajp.logs import server_log
 from paste_ajp.settings import Settings
@@ -490,6 +490,12 @@ class PreforkServer:
         if process is not None and hasattr(signal, STACKS_SIGNAL):
             with suppress(ProcessLookupError):
                 os.kill(process.pid, getattr(signal, STACKS_SIGNAL))
+
+    def switch_trace(self) -> None:
+        """Have every child begin, or end, to write each packet to its trace."""
+        for process in list(self._processes.values()):
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, getattr(signal, TRACE_SIGNAL))
 
     def kill(self, number: int) -> None:
         """Kill a child; see Hands."""

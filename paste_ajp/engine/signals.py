@@ -15,6 +15,8 @@ STOP_SIGNALS = ("SIGTERM", "SIGINT")
 RELOAD_SIGNAL = "SIGHUP"
 #: What replaces the whole server by a new one on the same sockets.
 UPGRADE_SIGNAL = "SIGUSR2"
+#: What switches the trace on or off.
+TRACE_SIGNAL = "SIGUSR1"
 #: One child more, one less, and the death of one.
 ADD_SIGNAL = "SIGTTIN"
 REMOVE_SIGNAL = "SIGTTOU"

@@ -1,6 +1,11 @@
 """The setting trace, and its switch at run time."""
 
+import signal
 import socket
+import subprocess
+import sys
+
+import pytest
 
 from paste_ajp.engine.threaded import ThreadedServer
 from paste_ajp.protocol import (
@@ -75,3 +80,35 @@ def test_trace_that_cannot_be_written_is_told_and_the_server_serves(tmp_path, ca
     with ThreadedServer(app, settings) as server, connect(server) as sock:
         exchange(sock)
     assert "missing/trace: cannot be written: " in caplog.text
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_signal_switches_the_trace_on_and_off(tmp_path, processes):
+    path = tmp_path / "trace"
+    command = [sys.executable, "-m", "paste_ajp", "serve", "paste_ajp.demo:Demo()"]
+    command += ["--port", "0", "--processes", processes, "--trace", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
+        log = []
+
+        def wait_for(text, times=1):
+            """Read the log up to a line; a program that ends closes it."""
+            for line in program.stderr:
+                log.append(line)
+                if sum(text in earlier for earlier in log) >= times:
+                    return line
+            raise AssertionError(f"{text!r} never came: {''.join(log)}")
+
+        try:
+            wait_for("every packet is written there", int(processes))
+            if processes == "1":
+                wait_for("serves AJP/1.3 on")
+            elif "children serve" not in "".join(log):
+                wait_for("children serve")
+            program.send_signal(signal.SIGUSR1)
+            wait_for("trace switched off", int(processes))
+            program.send_signal(signal.SIGUSR1)
+            wait_for("every packet is written there", 2 * int(processes))
+        finally:
+            program.terminate()
+            program.stderr.read()
+        assert program.wait(20) == 0
