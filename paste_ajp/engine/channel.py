@@ -342,6 +342,14 @@ class Channel:
             self._lingered += len(data)
         self.close()
 
+    def cut(self) -> None:
+        """Make the owner's next read or write fail, or the one that it waits in.
+
+        The one method for a thread that is not the owner.
+        """
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close the socket. The server forgets the channel."""
         if self.phase is Phase.CLOSED:
@@ -591,6 +599,8 @@ class Channel:
             if self.phase is not Phase.IDLE:
                 return False
             return self._rest() and self.receive(has_more=True)
+        if self._server.closing_idle:
+            return self.receive()
         settings = self._server.settings
         if settings.keep_alive_timeout:
             self._server.set_timer(self, settings.keep_alive_timeout)

@@ -59,6 +59,9 @@ BUSY_SECONDS: Final = 0.05
 #: request that is on its way at that moment must not be lost. AJP notes 8.5.
 GRACE_SECONDS: Final = 0.5
 
+#: Seconds to wait for threads to end; one in an application may not.
+JOIN_SECONDS: Final = 1.0
+
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -131,6 +134,7 @@ class ThreadedServer:
         self._changed = threading.Event()  # has a channel gone while draining?
         self._grace = GRACE_SECONDS
         self._cut = False  # shall running requests be cut off?
+        self._wakes_all = False  # shall no thread wait at the poller any more?
         #: How many connections are to end with their next response.
         self.surplus = 0
         self._share = share
@@ -314,6 +318,10 @@ class ThreadedServer:
         poller = self._poller
         assert crew is not None  # start() made both
         assert poller is not None
+        for channel in crew.waiting_channels():
+            if crew.take_waiting(channel):
+                channel.answer(503)
+        crew.stop()
         for worker in crew.busy_workers():
             channel = worker.busy
             if isinstance(channel, Channel) and channel.phase is Phase.ASSIGNED:
@@ -322,14 +330,16 @@ class ThreadedServer:
                     self.settings.graceful_timeout,
                     _describe(channel),
                 )
-        crew.stop()
+                channel.cut()
+        self._wakes_all = True
         poller.wake()
-        all_ended = crew.join(1.0)
+        crew.join(JOIN_SECONDS)
         for channel in list(self._channels.values()):
             channel.close()
         if self.tracer is not None:
             self.tracer.close()
-        if all_ended:
+        if crew.threads == len(crew.busy_workers()):
+            # Whoever is still in an application will not poll any more.
             poller.close()
         self._stopped.set()
 
@@ -475,7 +485,8 @@ class ThreadedServer:
         if listener is not None:
             self._accept(listener)
         elif descriptor == poller.waker_fd:
-            poller.clear_waker()
+            if not self._wakes_all:
+                poller.clear_waker()
         elif descriptor in self._channels:
             self._missed.add(descriptor)
             # Its owner may have put it back before it could see the note.
