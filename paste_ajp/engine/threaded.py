@@ -49,6 +49,9 @@ ACCEPT_BATCH: Final = 64
 #: Seconds after which accepting is tried again when descriptors ran out.
 ACCEPT_PAUSE: Final = 0.5
 
+#: Timers of closed channels that are kept, at least.
+DEAD_TIMERS: Final = 100
+
 #: Seconds without exhaustion after which the next one is logged again.
 EXHAUSTION_SILENCE: Final = 60.0
 
@@ -114,6 +117,7 @@ class ThreadedServer:
         self._missed: set[int] = set()
         self._ready: deque[Channel] = deque()
         self._timers: list[tuple[float, int, Channel | None]] = []
+        self._dead_timers = 0  # timers of closed channels, about
         self._timer_numbers = itertools.count()
         self._accepting: dict[int, Listener] = {}
         self._is_full = False  # is accepting switched off?
@@ -400,6 +404,8 @@ class ThreadedServer:
         self._missed.discard(descriptor)
         if self._channels.pop(descriptor, None) is None:
             return
+        if channel.timer_at:
+            self._bury_timer()
         if self.draining:
             self._changed.set()
         elif self._share is not None:
@@ -418,6 +424,23 @@ class ThreadedServer:
         channel.deadline = when
         if not channel.timer_at or when < channel.timer_at:
             self._push_timer(when, channel)
+
+    def _bury_timer(self) -> None:
+        """Count the timer of a closed channel; sweep such out when they are many.
+
+        Else all channels of the last keep_alive_timeout seconds would be kept.
+        """
+        with self._lock:
+            self._dead_timers += 1
+            if self._dead_timers < max(DEAD_TIMERS, len(self._timers) / 2):
+                return
+            self._dead_timers = 0
+            self._timers = [
+                entry
+                for entry in self._timers
+                if entry[2] is None or entry[2].phase is not Phase.CLOSED
+            ]
+            heapq.heapify(self._timers)
 
     def _push_timer(self, when: float, channel: Channel | None) -> None:
         with self._lock:
