@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+from paste_ajp.engine.channel import Phase
+from paste_ajp.engine.threaded import DEAD_TIMERS
 from paste_ajp.logs import GATE_RECORDS, protocol_gate, server_gate
 from paste_ajp.protocol import CPing, CPong, EndResponse, SendBodyChunk, SendHeaders
 from tests.engine.conftest import hello, wait_until
@@ -250,6 +252,19 @@ def test_idle_connection_costs_little(serve):
     finally:
         tracemalloc.stop()
     assert sum(one.size for one in server_side) / 100 < 8192, before
+
+
+def test_closed_connection_is_not_kept_for_its_timer(serve):
+    """lighttpd makes a connection for each request."""
+    site = serve(hello, keep_alive_timeout=60)
+    with site.connect() as kept:
+        for _ in range(3 * DEAD_TIMERS):
+            site.ask()
+        wait_until(lambda: len(site.server._channels) == 1)
+        assert len(site.server._timers) <= DEAD_TIMERS + 2
+        assert kept.ask().body == b"hello"
+        timed = {channel.phase for _, _, channel in site.server._timers}
+        assert Phase.IDLE in timed  # the one that is kept
 
 
 # -- our own faults ------------------------------------------------------------------
