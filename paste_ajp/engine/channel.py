@@ -228,7 +228,12 @@ class Channel:
         settings = server.settings
         if self._connection.has_buffered:
             # The time runs from the first byte: a trickle does not stretch it.
-            if settings.read_timeout and not (self.deadline and self._is_partial):
+            if self._is_partial and self.deadline:
+                if server.is_past(self.deadline):
+                    # Bytes that drip in keep it busy whenever the timer looks.
+                    self.on_deadline()
+                    return False
+            elif settings.read_timeout:
                 server.set_timer(self, settings.read_timeout)
             self._is_partial = True
         else:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import heapq
 import itertools
+import math
 import socket
 import sys
 import tempfile
@@ -435,12 +436,24 @@ class ThreadedServer:
             if self._dead_timers < max(DEAD_TIMERS, len(self._timers) / 2):
                 return
             self._dead_timers = 0
-            self._timers = [
+            alive = [
                 entry
                 for entry in self._timers
                 if entry[2] is None or entry[2].phase is not Phase.CLOSED
             ]
-            heapq.heapify(self._timers)
+            heapq.heapify(alive)
+            self._timers = alive  # others look at the first without the lock
+
+    def is_past(self, deadline: float) -> bool:
+        """Has a channel's deadline gone by?"""
+        return self._clock() >= deadline
+
+    def _first_timer(self) -> float:
+        """When the first timer goes off; without the lock."""
+        try:
+            return self._timers[0][0]
+        except IndexError:
+            return math.inf
 
     def _push_timer(self, when: float, channel: Channel | None) -> None:
         with self._lock:
@@ -472,15 +485,14 @@ class ThreadedServer:
         assert crew is not None  # its threads call this
         if not self._timers and not crew.waiting:
             return None
-        due = []
-        with suppress(IndexError):
-            due.append(self._timers[0][0])
+        due = [self._first_timer()]
         if crew.waiting and self.settings.queue_timeout:
             due += [
                 channel.queued_at + self.settings.queue_timeout
                 for channel in crew.waiting_channels()[:1]
             ]
-        return max(0.0, min(due) - self._clock()) if due else None
+        first = min(due)
+        return None if first == math.inf else max(0.0, first - self._clock())
 
     def poll(self, timeout: float | None) -> None:
         """Wait for channels to become readable, deal with timers."""
@@ -796,7 +808,7 @@ class ThreadedServer:
     def _expire(self) -> None:
         """Call on_deadline() of the idle channels whose time is up."""
         now = self._clock()
-        while self._timers and self._timers[0][0] <= now:
+        while self._first_timer() <= now:
             with self._lock:
                 if not self._timers or self._timers[0][0] > now:
                     return  # another thread was faster
