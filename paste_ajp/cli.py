@@ -146,6 +146,7 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "variables",
         nargs="*",
+        default=[],  # argparse would demand one otherwise
         metavar="name=value",
         help="what %%(name)s means in the INI file",
     )
@@ -427,15 +428,17 @@ def _one_line(error: BaseException) -> str:
 
 def _traced(target: str, error: BaseException) -> str:
     """Say that ``target`` failed, with the frames that are the application's."""
+    said = f"cannot load {target}: {type(error).__name__}: {_one_line(error)}"
     traced = traceback.TracebackException.from_exception(error)
+    is_told = isinstance(error, SyntaxError)  # it has its place in its text
     link: traceback.TracebackException | None = traced
     while link is not None:
         link.stack = traceback.StackSummary.from_list(
             [frame for frame in link.stack if not _is_machinery(frame.filename)]
         )
+        is_told = is_told or bool(link.stack)
         link = link.__cause__ or link.__context__
-    lines = "".join(traced.format()).rstrip()
-    return f"cannot load {target}: {type(error).__name__}: {_one_line(error)}\n{lines}"
+    return f"{said}\n{''.join(traced.format()).rstrip()}" if is_told else said
 
 
 def _is_machinery(filename: str) -> bool:
@@ -443,7 +446,7 @@ def _is_machinery(filename: str) -> bool:
     return (
         filename.startswith("<frozen importlib")
         or filename in (__file__, importlib.__file__)
-        or parts[-3:-1] == ("paste", "deploy")
+        or parts[-3:-1] in (("paste", "deploy"), ("importlib", "metadata"))
     )
 
 

@@ -473,6 +473,30 @@ def test_settings_text_names_them(capsys):
 # -- The rest
 
 
+@pytest.mark.parametrize(
+    ("use", "problem"),
+    [
+        ("egg:no-such-distribution", "no-such-distribution"),
+        ("egg:paste_ajp#nope", "Entry point 'nope' not found in egg 'paste_ajp'"),
+    ],
+)
+def test_application_that_an_ini_file_names_in_vain_takes_one_line(
+    capsys, use, problem
+):
+    write("x.ini", f"[app:main]\nuse = {use}\n")
+    status, error = fails(capsys, "serve", "--check", "x.ini")
+    assert status == 1
+    assert error.startswith("paste-ajp: cannot load x.ini: ")
+    assert problem in error
+    assert error.count("\n") == 1
+
+
+def test_missing_argument_is_named(capsys):
+    status, error = fails(capsys, "serve")
+    assert status == 2
+    assert "the following arguments are required: APP; see" in error
+
+
 def test_development_ini_loads(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert cli.main(["serve", "--check", "development.ini"]) == 0
