@@ -1,0 +1,564 @@
+"""A parent and its children, as real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.engine.front_end import FrontEnd, forward
+from tests.integration.programs import Program, free_port, wait_until
+from tests.integration.server import ROOT, answers_cping
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+
+#: What is served: it answers with its version and its process.
+APPLICATION = """
+import atexit, os, re, sys, time
+from pathlib import Path
+
+VERSION = "one"
+HERE = Path(__file__).parent
+
+@atexit.register
+def note_the_end():
+    (HERE / f"ended-{os.getpid()}").touch()
+
+hoard = []
+
+def application(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path.startswith("/sleep/"):
+        (HERE / "sleeping").touch()
+        time.sleep(float(path.rpartition("/")[2]))
+    elif path == "/hang":
+        (HERE / "hanging").touch()
+        re.match(r"(a+)+$", "a" * 60 + "b")  # keeps the interpreter's lock
+    elif path == "/eat":
+        hoard.append(bytearray(64 << 20))
+    elif path == "/environ":
+        VERSION = str(environ["wsgi.multiprocess"])
+        start_response("200 OK", [])
+        return [VERSION.encode()]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{globals()['VERSION']} {os.getpid()}".encode()]
+"""
+
+
+#: The shell's door, with arguments to be filled in.
+SHELL = """
+import sys
+from paste_ajp.cli import main
+sys.exit(main(["serve", %s]))
+"""
+
+
+class Parent(Program):
+    """A server of several processes, in a folder with what it serves."""
+
+    start_seconds = 30.0
+    port = 0
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def answer(self, path="/"):
+        """The version and the process that answers a new connection."""
+        with FrontEnd(self.address) as front_end:
+            version, pid = front_end.ask("GET", path).body.decode().split()
+            return version, int(pid)
+
+    def children(self):
+        """The processes that this one has started, dead ones left out."""
+        found = set()
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(stat[1]) == self.pid and stat[0] != "Z":
+                    found.add(int(entry.name))
+        return found
+
+    def wait_for_log(self, text, seconds=20):
+        wait_until(lambda: text in self.log, seconds, lambda: f"{text}\n{self.log}")
+
+    def write_version(self, version):
+        self.folder.joinpath("served.py").write_text(
+            APPLICATION.replace('"one"', version)
+        )
+
+
+def is_alive(pid):
+    """Whether the process runs; one that nobody has waited for does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start servers by flags, or by a program that has {port} in it."""
+    started = []
+    (tmp_path / "served.py").write_text(APPLICATION)
+
+    def begin(*flags, program="", processes=2, wait_for="children serve", env=None):
+        port = free_port()
+        arguments = ["-B", "-m", "paste_ajp", "serve", "served:application"]
+        arguments += ["--port", str(port), "--processes", str(processes), *flags]
+        if program:
+            (tmp_path / "program.py").write_text(program.replace("{port}", str(port)))
+            arguments = ["-B", "program.py"]
+        parent = Parent(
+            "paste_ajp",
+            [sys.executable, *arguments],
+            tmp_path,
+            env={"PYTHONPATH": str(ROOT), **(env or {})},
+            answers=lambda: wait_for in parent.log,
+        )
+        parent.port = port
+        started.append(parent)
+        parent.start()
+        return parent
+
+    yield begin
+    for parent in started:
+        parent.stop()
+
+
+# -- serving ----------------------------------------------------------------------
+
+
+def test_connections_are_shared_out_evenly(start):
+    parent = start(processes=3)
+    with contextlib.ExitStack() as stack:
+        counts = dict.fromkeys(parent.children(), 0)
+        for _ in range(30):
+            front_end = stack.enter_context(FrontEnd(parent.address))
+            pid = int(front_end.ask("GET", "/").body.split()[1])
+            counts[pid] += 1
+    assert sorted(counts.values()) == [10, 10, 10]
+
+
+def test_new_child_gets_its_share_of_busy_connections(start):
+    parent = start()
+    with contextlib.ExitStack() as stack:
+        front_ends = [stack.enter_context(FrontEnd(parent.address)) for _ in range(12)]
+        for front_end in front_ends:
+            front_end.ask("GET", "/")
+        parent.send_signal(signal.SIGTTIN)
+        parent.wait_for_log("one child more")
+        shares = {}
+
+        def ask_all():
+            """As a front end does: a connection that ended is opened anew."""
+            shares.clear()
+            for number, front_end in enumerate(front_ends):
+                answer = front_end.ask("GET", "/")
+                pid = int(answer.body.split()[1])
+                shares[pid] = shares.get(pid, 0) + 1
+                if not answer.reuse:
+                    front_ends[number] = stack.enter_context(FrontEnd(parent.address))
+            return len(shares) == 3 and max(shares.values()) <= 5
+
+        wait_until(ask_all, 15, lambda: f"even shares: {shares}")
+
+
+def test_application_is_told_that_there_are_other_processes(start):
+    parent = start()
+    with FrontEnd(parent.address) as front_end:
+        assert front_end.ask("GET", "/environ").body == b"True"
+
+
+def test_children_and_stop_signal_end_clean(start, tmp_path):
+    parent = start()
+    children = parent.children()
+    assert parent.answer()[1] in children
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait() == 0
+    assert {f"ended-{pid}" for pid in children} <= {p.name for p in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_running_request_ends_before_the_server(start, tmp_path, number):
+    parent = start()
+    with FrontEnd(parent.address) as front_end:
+        front_end.send(forward("GET", "/sleep/0.5"))
+        wait_until((tmp_path / "sleeping").exists, 10, "the request to begin")
+        parent.send_signal(number)
+        answer = front_end.answer()
+    assert answer.status == 200
+    assert answer.reuse is False
+    assert parent.wait() == 0
+
+
+def test_second_signal_ends_at_once(start, tmp_path):
+    parent = start()
+    with FrontEnd(parent.address) as front_end:
+        front_end.send(forward("GET", "/sleep/60"))
+        wait_until((tmp_path / "sleeping").exists, 10, "the request to begin")
+        parent.send_signal(signal.SIGTERM)
+        parent.wait_for_log("asked to stop")
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait(8) == 0
+    parent.wait_for_log("GET /sleep/60 from")
+
+
+def test_port_is_free_again_at_once(start):
+    parent = start()
+    parent.stop()
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", parent.port))
+        listener.listen()
+
+
+# -- deaths -----------------------------------------------------------------------
+
+
+def test_killed_child_is_replaced(start):
+    parent = start()
+    victim = parent.answer()[1]
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: victim not in parent.children(), 5, "the death")
+    wait_until(lambda: len(parent.children()) == 2, 5, "the replacement")
+    assert answers_cping(parent.port)
+    parent.wait_for_log(f"(pid {victim}) was killed by SIGKILL after it had served")
+
+
+def test_child_that_is_sent_away_finishes_and_is_replaced(start, tmp_path):
+    parent = start()
+    with FrontEnd(parent.address) as front_end:
+        pid = int(front_end.ask("GET", "/").body.split()[1])
+        front_end.send(forward("GET", "/sleep/0.5"))
+        wait_until((tmp_path / "sleeping").exists, 10, "the request to begin")
+        os.kill(pid, signal.SIGTERM)
+        assert front_end.answer().status == 200
+    wait_until(lambda: pid not in parent.children(), 10, "the child to end")
+    wait_until(lambda: len(parent.children()) == 2, 10, "the replacement")
+
+
+@pytest.mark.parametrize("flags", [(), ("--preload",)], ids=["fresh", "forked"])
+def test_children_end_when_the_parent_is_killed(start, flags):
+    parent = start(*flags)
+    children = parent.children()
+    assert len(children) == 2
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    wait_until(lambda: not any(map(is_alive, children)), 5, "the children to end")
+
+
+def test_running_request_outlives_the_parent(start, tmp_path):
+    parent = start()
+    with FrontEnd(parent.address) as front_end:
+        front_end.send(forward("GET", "/sleep/0.5"))
+        wait_until((tmp_path / "sleeping").exists, 10, "the request to begin")
+        os.kill(parent.pid, signal.SIGKILL)
+        assert front_end.answer().status == 200
+
+
+def test_hanging_child_is_reported_with_its_stacks_and_replaced(start, tmp_path):
+    parent = start("--heartbeat-timeout", "2")
+    children = parent.children()
+    with FrontEnd(parent.address) as front_end:
+        front_end.send(forward("GET", "/hang"))
+        wait_until((tmp_path / "hanging").exists, 10, "the request to begin")
+        parent.wait_for_log("hangs: no sign of life")
+        parent.wait_for_log('served.py", line 21 in application')
+        with pytest.raises((EOFError, ConnectionResetError)):
+            front_end.answer()
+    wait_until(
+        lambda: len(parent.children()) == 2 and parent.children() != children,
+        10,
+        "the replacement",
+    )
+
+
+def test_stopped_child_is_replaced(start):
+    parent = start("--heartbeat-timeout", "1.5")
+    victim = parent.answer()[1]
+    os.kill(victim, signal.SIGSTOP)
+    wait_until(lambda: victim not in parent.children(), 15, "the kill")
+    wait_until(lambda: len(parent.children()) == 2, 10, "the replacement")
+
+
+def test_request_without_end_is_reported_and_its_child_replaced(start, tmp_path):
+    parent = start("--request-timeout-kill", "1", "--graceful-timeout", "0.5")
+    with FrontEnd(parent.address) as front_end:
+        front_end.send(forward("GET", "/sleep/60"))
+        wait_until((tmp_path / "sleeping").exists, 10, "the request to begin")
+        parent.wait_for_log("is replaced: GET /sleep/60 from 127.0.0.1")
+        parent.wait_for_log("line 18 in application")
+        with pytest.raises((EOFError, ConnectionResetError)):
+            front_end.answer()
+    parent.wait_for_log("has left")
+
+
+# -- limits -----------------------------------------------------------------------
+
+
+def test_child_is_replaced_after_its_requests(start):
+    parent = start("--max-requests", "20", processes=1, wait_for="1 children serve")
+    first = parent.answer()[1]
+    with FrontEnd(parent.address) as front_end:
+        for _ in range(25):
+            front_end.ask("GET", "/")
+    parent.wait_for_log("is replaced: it has served")
+    wait_until(lambda: parent.answer()[1] != first, 10, "another process")
+
+
+def test_child_is_replaced_for_its_memory(start):
+    parent = start("--max-memory", "100M")
+    eater = parent.answer("/eat")[1]
+    while parent.answer("/eat")[1] != eater:
+        pass
+    parent.wait_for_log("max_memory is 100 MiB")
+    wait_until(lambda: eater not in parent.children(), 15, "its end")
+
+
+# -- reload -----------------------------------------------------------------------
+
+
+def test_reload_brings_the_new_version(start):
+    parent = start()
+    parent.write_version('"two"')
+    parent.send_signal(signal.SIGHUP)
+    wait_until(lambda: parent.answer()[0] == "two", 15, "the new version")
+    assert {parent.answer()[0] for _ in range(6)} == {"two"}
+    wait_until(lambda: len(parent.children()) == 2, 15, "the old ones to leave")
+
+
+def test_broken_version_leaves_the_old_one_serving(start):
+    parent = start()
+    children = parent.children()
+    parent.write_version("1 / 0")
+    parent.send_signal(signal.SIGHUP)
+    parent.wait_for_log("reload failed, the former version goes on serving")
+    assert "ZeroDivisionError: division by zero" in parent.log
+    assert parent.answer()[0] == "one"
+    wait_until(lambda: parent.children() == children, 10, "the new one to go")
+
+
+def test_reload_of_forked_children_keeps_the_code(start):
+    parent = start("--preload")
+    before = parent.children()
+    parent.write_version('"two"')
+    parent.send_signal(signal.SIGHUP)
+    parent.wait_for_log("2 new children serve")
+    wait_until(lambda: not parent.children() & before, 15, "the old ones to leave")
+    assert parent.answer()[0] == "one"
+
+
+def test_reload_reads_the_ini_file_anew(start, tmp_path):
+    ini = tmp_path / "site.ini"
+    text = """
+[app:main]
+use = call:made:make
+word = {word}
+[server:main]
+use = egg:paste_ajp
+port = {port}
+processes = {processes}
+"""
+    (tmp_path / "made.py").write_text(
+        "import os\n"
+        "def make(global_conf, word):\n"
+        "    def app(environ, start_response):\n"
+        "        start_response('200 OK', [])\n"
+        "        return [f'{word} {os.getpid()}'.encode()]\n"
+        "    return app\n"
+    )
+    port = free_port()
+    ini.write_text(text.format(word="one", port=port, processes=1))
+    program = SHELL % "'site.ini', '--max-requests', '1000000'"
+    parent = start(program=program, wait_for="1 children serve")
+    parent.port = port
+    assert parent.answer()[0] == "one"
+    ini.write_text(text.format(word="two", port=port, processes=3))
+    parent.send_signal(signal.SIGHUP)
+    wait_until(lambda: parent.answer()[0] == "two", 15, "the new word")
+    wait_until(lambda: len(parent.children()) == 3, 15, "three processes")
+
+
+def test_upgrade_replaces_the_parent_too(start):
+    parent = start()
+    parent.write_version('"two"')
+    parent.send_signal(signal.SIGUSR2)
+    try:
+        assert parent.wait(20) == 0
+        version, pid = parent.answer()
+        assert version == "two"
+        successor = int(Path(f"/proc/{pid}/stat").read_text().split()[3])
+        assert f"process {successor} serves, this one ends" in parent.log
+    finally:
+        for text in parent.log.splitlines():
+            if "upgraded: process" in text:
+                os.kill(int(text.split("process ")[1].split()[0]), signal.SIGTERM)
+    wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
+
+
+def test_upgrade_that_fails_changes_nothing(start):
+    parent = start()
+    parent.write_version("1 / 0")
+    parent.send_signal(signal.SIGUSR2)
+    parent.wait_for_log("upgrade failed, this server goes on")
+    assert parent.answer()[0] == "one"
+
+
+def test_one_process_is_upgraded_as_well(start):
+    parent = start(processes=1, wait_for="serves AJP")
+    parent.write_version('"two"')
+    parent.send_signal(signal.SIGUSR2)
+    assert parent.wait(20) == 0
+    version, successor = parent.answer()
+    os.kill(successor, signal.SIGTERM)
+    assert version == "two"
+    wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
+
+
+# -- more and less ----------------------------------------------------------------
+
+
+def test_children_are_added_and_removed(start):
+    parent = start()
+    parent.send_signal(signal.SIGTTIN)
+    wait_until(lambda: len(parent.children()) == 3, 10, "a third child")
+    parent.wait_for_log("one child more")
+    parent.send_signal(signal.SIGTTOU)
+    wait_until(lambda: len(parent.children()) == 2, 10, "two children")
+
+
+# -- starts that fail -------------------------------------------------------------
+
+
+def test_application_that_does_not_load_ends_the_start(start, tmp_path):
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    program = SHELL % "'broken:application', '--port', '{port}', '--processes', '2'"
+    with pytest.raises(AssertionError) as caught:
+        start(program=program)
+    assert "ended with status 1" in str(caught.value)
+    assert "ZeroDivisionError: division by zero" in str(caught.value)
+
+
+# -- from code --------------------------------------------------------------------
+
+FROM_CODE = """
+import atexit, os, sys
+from pathlib import Path
+import served
+from paste_ajp import Settings, Server
+
+server = Server(served.application, Settings(port={port}, processes=2))
+me = os.getpid()
+%s
+"""
+
+
+def test_application_object_is_served_by_forks(start, tmp_path):
+    program = FROM_CODE % (
+        "try:\n    server.run()\nfinally:\n    Path(f'finally-{os.getpid()}').touch()\n"
+    )
+    parent = start(
+        program="from paste_ajp.logs import log_to_stderr; log_to_stderr()\n" + program
+    )
+    children = parent.children()
+    assert len(children) == 2
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait() == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    for pid in (parent.pid, *children):
+        assert {f"finally-{pid}", f"ended-{pid}"} <= names
+
+
+def test_server_of_several_processes_is_a_context_manager(start, tmp_path):
+    program = FROM_CODE % (
+        "import signal\n"
+        "with server:\n"
+        "    print('children serve', server.addresses, file=sys.stderr, flush=True)\n"
+        "    signal.sigwait([signal.SIGUSR1])\n"
+        "print('all over', file=sys.stderr)\n"
+    )
+    mask = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+    parent = start(program=mask + program)
+    children = parent.children()
+    assert parent.answer()[1] in children
+    parent.send_signal(signal.SIGUSR1)
+    assert parent.wait() == 0
+    assert "all over" in parent.log
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {f"ended-{pid}" for pid in children} <= names
+
+
+# -- the service manager ----------------------------------------------------------
+
+
+@contextlib.contextmanager
+def manager(folder):
+    """A socket that notes what it is told, as systemd's; a list of lines."""
+    path = folder / "notify"
+    lines = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(path))
+        sock.settimeout(0.2)
+        over = threading.Event()
+
+        def listen():
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    lines.extend(sock.recv(4096).decode().splitlines())
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield str(path), lines
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_service_manager_hears_of_start_reload_and_stop(start, tmp_path):
+    with manager(tmp_path) as (path, lines):
+        parent = start(env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"})
+        wait_until(lambda: "READY=1" in lines, 5, "READY")
+        wait_until(lambda: lines.count("WATCHDOG=1") > 3, 5, "the watchdog")
+        parent.send_signal(signal.SIGHUP)
+        wait_until(lambda: "RELOADING=1" in lines, 5, "RELOADING")
+        wait_until(lambda: lines.count("READY=1") == 2, 15, "READY again")
+        parent.send_signal(signal.SIGTERM)
+        wait_until(lambda: "STOPPING=1" in lines, 5, "STOPPING")
+        assert parent.wait() == 0
+    assert any(line.startswith("MONOTONIC_USEC=") for line in lines)
+
+
+def test_service_manager_hears_of_one_process(start, tmp_path):
+    with manager(tmp_path) as (path, lines):
+        parent = start(
+            processes=1,
+            wait_for="serves AJP",
+            env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "300000"},
+        )
+        wait_until(lambda: lines.count("WATCHDOG=1") > 2, 5, "the watchdog")
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait() == 0
+        wait_until(lambda: "STOPPING=1" in lines, 5, "STOPPING")
+    assert lines[0] == "READY=1"
+
+
+def test_service_manager_hears_of_a_successor(start, tmp_path):
+    with manager(tmp_path) as (path, lines):
+        parent = start(env={"NOTIFY_SOCKET": path})
+        parent.send_signal(signal.SIGUSR2)
+        assert parent.wait(20) == 0
+        (told,) = [line for line in lines if line.startswith("MAINPID=")]
+        assert "STOPPING=1" not in lines
+        os.kill(int(told.partition("=")[2]), signal.SIGTERM)
+        wait_until(lambda: "STOPPING=1" in lines, 10, "its end")
