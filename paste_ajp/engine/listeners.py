@@ -160,6 +160,8 @@ def _open(address: Address, settings: Settings) -> Iterable[Listener]:
 def inherit(descriptor: int, settings: Settings) -> Listener:
     """Take over a listening socket that another process opened."""
     try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENOTSOCK, "not a socket")
         sock = socket.socket(fileno=os.dup(descriptor))
         if sock.type != socket.SOCK_STREAM or not sock.getsockopt(
             socket.SOL_SOCKET, socket.SO_ACCEPTCONN
