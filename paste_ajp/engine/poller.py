@@ -8,6 +8,7 @@ engine says which channels are idle, and `rearm` wakes the thread that waits.
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 from collections.abc import Collection
@@ -169,7 +170,12 @@ class SelectPoller:
         self.waker_fd = self._waker.fd
         self.clear_waker = self._waker.clear
 
-    def watch(self, fd: int) -> None:  # noqa: ARG002 - it is in `idle`
+    def watch(self, fd: int) -> None:
+        """It is in `idle`; OSError where select() cannot take so high a number."""
+        try:
+            select.select([fd], [], [], 0)
+        except ValueError as error:
+            raise OSError(errno.EMFILE, f"descriptor {fd}: {error}") from error
         self._waker.wake()
 
     def watch_listener(self, fd: int) -> None:
