@@ -542,7 +542,7 @@ class ThreadedServer:
     def queue(self, channel: Channel) -> bool:
         """Read from a channel; tell whether a request is now waiting for a thread."""
         try:
-            if channel.receive():
+            if channel.receive() and not self._refuses(channel):
                 channel.queued_at = self._clock()
                 return True
         except BaseException:  # noqa: BLE001 - one channel must not end a worker
@@ -553,24 +553,30 @@ class ThreadedServer:
     def serve_queued(self, channel: Channel) -> None:
         """Run the application for a request that was waiting."""
         try:
-            while self._run(channel):
-                pass
+            is_admitted = True
+            while self._run(channel, is_admitted):
+                is_admitted = False
         except BaseException:  # noqa: BLE001 - one channel must not end a worker
             server_log.exception("%s: internal error, connection closed", channel.peer)
             channel.close()
 
-    def _run(self, channel: Channel) -> bool:
+    def _refuses(self, channel: Channel) -> bool:
+        """Answer a request that may not be served; tell whether it was one."""
+        refusal = None if self._refusal is None else self._refusal(channel.request)
+        if refusal is None:
+            return False
+        status, reason = refusal
+        protocol_log.warning(
+            "%s refused with %d: %s", _describe(channel), status, reason
+        )
+        channel.answer(status)
+        return True
+
+    def _run(self, channel: Channel, is_admitted: bool = False) -> bool:
         """Serve the request of a channel; tell whether the next one is here already."""
         assert self._task is not None  # start() made it
-        if self._refusal is not None:
-            refusal = self._refusal(channel.request)
-            if refusal is not None:
-                status, reason = refusal
-                protocol_log.warning(
-                    "%s refused with %d: %s", _describe(channel), status, reason
-                )
-                channel.answer(status)
-                return False
+        if self._refusal is not None and not is_admitted and self._refuses(channel):
+            return False
         self.stats.requests += 1
         channel.begin(threading.Lock() if self._answers_overdue else None)
         self._task(channel)
