@@ -383,3 +383,22 @@ def test_sequence_of_faults_and_requests_leaves_nothing_owed(serve):
     with site.connect() as front_end:
         front_end.send_raw(request(method=b"\x04", headers=[HOST, length(b"101")]))
         assert read_to_the_end(front_end.sock) == answer(413)
+
+
+def test_refused_request_does_not_wait_for_a_thread(serve, gate):
+    site = serve(gate, threads=1, secret="s3cret", max_request_body=10)
+    secret = {"attributes": {"secret": "s3cret"}}
+    with site.connect() as first, site.connect() as second, site.connect() as third:
+        first.send(forward(req_uri="/wait", **secret))
+        gate.wait_for()
+        second.send(forward())
+        assert refusal(second).status == 403
+        third.send(forward("POST", headers=[("Content-Length", "11")], **secret))
+        assert refusal(third).status == 413
+        with site.connect() as fourth:  # the secret is looked at once
+            fourth.send(forward(**secret))
+            wait_until(lambda: site.server._crew.waiting == 1)
+            gate.open.set()
+            assert fourth.answer().body == b"hello"
+            assert fourth.ask(**secret).body == b"hello"
+        assert first.answer().body == b"hello"
