@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import math
 import re
 import textwrap
@@ -167,9 +166,21 @@ def match_names(
 
 
 def _unknown(folded: str, known: Mapping[str, Row]) -> str:
-    near = difflib.get_close_matches(folded, known, n=1)
-    hint = f"; did you mean {known[near[0]].name}?" if near else ""
+    near = _nearest(folded, known)
+    hint = f"; did you mean {known[near].name}?" if near else ""
     return f"no such setting{hint}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint for a name that is unknown, ``""`` where none is like it."""
+    near = _nearest(name, known)
+    return f"; did you mean {near}?" if near else ""
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib
+
+    return "".join(difflib.get_close_matches(name, known, n=1))
 
 
 def convert(name: str, converter: Converter, value: object) -> Any:

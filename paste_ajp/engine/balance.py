@@ -16,7 +16,6 @@ them see, and
 from __future__ import annotations
 
 import mmap
-import tempfile
 from typing import IO, Final
 
 #: Processes that may share at a time: each reload doubles them for a while.
@@ -45,6 +44,8 @@ class SharedCounts:
     def __init__(self, descriptor: int | None = None) -> None:
         self._file: IO[bytes] | None = None
         if descriptor is None:
+            import tempfile
+
             self._file = tempfile.TemporaryFile(prefix="paste_ajp-")  # noqa: SIM115
             self._file.write(b"\xff" * (SLOTS * _SLOT_BYTES))
             self._file.flush()

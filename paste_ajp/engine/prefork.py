@@ -19,7 +19,6 @@ import pickle
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -418,6 +417,8 @@ class PreforkServer:
         """Start a child as a new interpreter."""
         listeners = [listener.fileno() for listener in self._listeners]
         counts = self._counts.descriptor
+        import subprocess
+
         # Private, but there is no other way to get -W, -X and their like.
         flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
         # Not `with`: it is waited for by its number, beside those that are forked.

@@ -19,14 +19,13 @@ import itertools
 import math
 import socket
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from paste_ajp.engine.admission import Admission
 from paste_ajp.engine.balance import YIELD_SECONDS, Share
@@ -38,10 +37,12 @@ from paste_ajp.engine.workers import Crew, Worker
 from paste_ajp.logs import MAY_REPEAT, printable, protocol_log, server_log
 from paste_ajp.protocol import BodyFraming, ForwardRequest
 from paste_ajp.settings import Settings
-from paste_ajp.tracing.writer import TraceWriter
 from paste_ajp.wsgi.environ import EnvironBuilder
 from paste_ajp.wsgi.file_wrapper import FileWrapper
 from paste_ajp.wsgi.task import Application, Task
+
+if TYPE_CHECKING:
+    from paste_ajp.tracing.writer import TraceWriter
 
 #: Connections accepted in one go before others get their turn.
 ACCEPT_BATCH: Final = 64
@@ -363,6 +364,10 @@ class ThreadedServer:
                 server_log.info("trace switched off")
                 return
             path = self.settings.trace
+            import tempfile
+
+            from paste_ajp.tracing.writer import TraceWriter
+
             try:
                 if path is None:
                     # A folder of our own: others could await a name in a shared one.

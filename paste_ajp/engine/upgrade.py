@@ -11,9 +11,7 @@ When it fails the old one has only heard of it, and goes on.
 from __future__ import annotations
 
 import functools
-import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
@@ -43,6 +41,10 @@ class Inheritance:
         """Take what is there for this very process; to be called once."""
         environ = os.environ if environ is None else environ
         text = environ.pop(VARIABLE, "")
+        if not text:
+            return cls()
+        import json
+
         try:
             left = json.loads(text)
             if left["parent"] != os.getppid():
@@ -108,6 +110,9 @@ class Upgrade:
         ).start()
 
     def _start(self, listeners: list[Listener], more: Mapping[str, str]) -> None:
+        import json
+        import subprocess
+
         command = [sys.executable, *sys.orig_argv[1:]]
         reader, writer = os.pipe()
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -57,6 +56,8 @@ def _regular_file(filelike: Any) -> tuple[int, int] | None:
 
     Exact types only: a GzipFile has a descriptor too, whose bytes are not its own.
     """
+    import tempfile
+
     if isinstance(filelike, tempfile._TemporaryFileWrapper):
         filelike = filelike.file
     kind = type(filelike)

@@ -11,8 +11,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Sized
-from email.utils import formatdate
-from html import escape
 from http import HTTPStatus
 from types import TracebackType
 from typing import Final
@@ -64,11 +62,29 @@ BODILESS: Final = frozenset({204, 205, 304})
 #: Of these, the ones that may not even have a length. Source: RFC 9110, 8.6.
 LENGTHLESS: Final = frozenset({204})
 
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = (
+    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
+    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+)
+
 _STATUS = re.compile(r"([2-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
 class ApplicationError(Exception):
     """The application broke PEP 3333; the text says how. Answered 500."""
+
+
+def date_text(seconds: float) -> str:
+    """Return seconds since the epoch as RFC 9110's IMF-fixdate.
+
+    email.utils.formatdate does so too, and takes 5 ms and 1.3 MB to be imported.
+    """
+    moment = time.gmtime(seconds)
+    day = _DAYS[moment.tm_wday]
+    month = _MONTHS[moment.tm_mon - 1]
+    clock = f"{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02}"
+    return f"{day}, {moment.tm_mday:02} {month} {moment.tm_year:04} {clock} GMT"
 
 
 class HttpDate:
@@ -82,7 +98,7 @@ class HttpDate:
     def __call__(self) -> str:
         now = int(self._clock())
         if now != self._made_at:
-            self._text = formatdate(now, usegmt=True)
+            self._text = date_text(now)
             self._made_at = now
         return self._text
 
@@ -486,7 +502,11 @@ class Response:
 def error_page(status: int, detail: str = "") -> bytes:
     """Return a page that says no more than the status does, and `detail` if given."""
     title = f"{status} {standard_reason(status)}"
-    more = f"<pre>{escape(detail)}</pre>\n" if detail else ""
+    more = ""
+    if detail:
+        from html import escape
+
+        more = f"<pre>{escape(detail)}</pre>\n"
     return (
         "<!DOCTYPE html>\n"
         f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>\n'

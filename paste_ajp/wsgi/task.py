@@ -6,7 +6,6 @@ complete error response, or, once headers have gone out, a cut connection.
 
 from __future__ import annotations
 
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -95,6 +94,8 @@ class Task:
         For applications that read CONTENT_LENGTH bytes and no more (Django), or that
         go back in their input (Zope's WebDAV).
         """
+        import tempfile
+
         with tempfile.SpooledTemporaryFile(max_size=SPOOL_IN_MEMORY) as file:
             body = environ["wsgi.input"]
             environ["CONTENT_LENGTH"] = str(spool(body, file))

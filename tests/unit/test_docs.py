@@ -75,7 +75,10 @@ def command_lines(page: Path) -> list[str]:
 def parser_of(command: str) -> argparse.ArgumentParser | None:
     for action in cli.make_parser()._actions:
         if isinstance(action, argparse._SubParsersAction):
-            return action.choices.get(command)
+            parser = action.choices.get(command)
+            if parser is not None:
+                parser.complete()
+            return parser
     raise AssertionError("the parser has no commands")
 
 
