@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.engine.front_end import DEADLINE
 REASONS = {
     400: "Bad Request",
     403: "Forbidden",
-    413: "Request Entity Too Large",
+    413: HTTPStatus(413).phrase,  # Python 3.13 has the newer one
     431: "Request Header Fields Too Large",
     501: "Not Implemented",
 }
