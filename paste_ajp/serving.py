@@ -82,6 +82,7 @@ class Server:
         #: Whether start() is under way, and whether a stop came meanwhile.
         self._is_starting = False
         self._stop_asked = False
+        self._stop_signals = 0
 
     # -- start --------------------------------------------------------------------
 
@@ -148,6 +149,9 @@ class Server:
         try:
             self.bind()
             self._start_engine()
+        except BaseException:
+            self.close()
+            raise
         finally:
             self._is_starting = False
         if self._stop_asked:
@@ -234,6 +238,7 @@ class Server:
         SystemExit in a child that was forked, when that is done.
         """
         self._reload = False
+        self._stop_signals = 0
         self.bind()
         handlers: dict[str, Callable[[], None]] = {}
         if install_signal_handlers and in_main_thread():
@@ -258,12 +263,26 @@ class Server:
 
     def _on_stop_signal(self) -> None:
         engine = self._engine
-        if engine is not None and engine.draining:
+        self._stop_signals += 1
+        if self._stop_signals > 1 or (engine is not None and engine.draining):
             server_log.warning("asked to stop once more: stopping at once")
-            self.shutdown(graceful=False)
+            self._shut_down_aside(graceful=False)
         else:
             server_log.info("asked to stop: running requests may end first")
-            self.shutdown()
+            self._shut_down_aside()
+
+    def _shut_down_aside(self, graceful: bool = True) -> None:
+        """Do what a signal asks for, but not in its handler.
+
+        A second signal may interrupt that, and would wait for a lock that the first
+        one has taken.
+        """
+        if isinstance(self._engine, ThreadedServer):
+            threading.Thread(
+                target=self.shutdown, args=(graceful,), name="paste_ajp-stop"
+            ).start()
+        else:
+            self.shutdown(graceful)
 
     def _on_reload_signal(self) -> None:
         if isinstance(self._engine, PreforkServer):
@@ -272,7 +291,7 @@ class Server:
         self._reload = True
         server_log.info("asked to reload: run() will return True")
         self._notifier.reloading()
-        self.shutdown()
+        self._shut_down_aside()
 
     def _on_upgrade_signal(self) -> None:
         engine = self._engine
@@ -307,12 +326,12 @@ class Server:
 
     def shutdown(self, graceful: bool = True) -> None:
         """Stop; running requests get graceful_timeout, or none. Returns at once."""
+        self._stop_asked = True  # before the question: start() asks the other way
         if self._is_starting:
-            self._stop_asked = True
             return
-        if self._http_door is not None:
-            self._http_door.close()
-            self._http_door = None
+        door, self._http_door = self._http_door, None
+        if door is not None:
+            door.close()
         engine = self._engine
         if engine is None:
             self.close()
