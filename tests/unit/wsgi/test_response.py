@@ -8,8 +8,11 @@ from paste_ajp.protocol import (
     SendBodyChunk,
     SendHeaders,
 )
+from paste_ajp.wsgi import response as module
 from paste_ajp.wsgi.exchange import FrontEndGone
 from paste_ajp.wsgi.response import (
+    LEARNT,
+    LEARNT_LENGTH,
     ONE_SEND,
     ApplicationError,
     HttpDate,
@@ -116,10 +119,27 @@ def test_status_that_no_front_end_could_relay_is_refused(status):
         response.start_response(status, [])
 
 
-def test_statuses_that_an_application_invents_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr("paste_ajp.wsgi.response.LEARNT", 0)
-    assert sent_for([b"x"], "200 Rather long ago", [("X-Rare", "1")]).reason
+def test_what_an_application_invents_does_not_fill_the_memory():
+    for number in range(LEARNT + 10):
+        status = f"200 Number {number}"
+        seen = sent_for([b"x"], status, [TEXT, (f"X-{number}", "1"), ("X", status)])
+        assert seen.reason == f"Number {number}"
+        assert seen.header(f"X-{number}") == "1"
+        assert seen.header("X") == status
     assert parse_status("200 Rather long ago") == (200, "Rather long ago")
+    assert len(module._statuses) <= LEARNT
+    assert len(module._headers) <= LEARNT
+
+
+def test_long_values_are_not_kept():
+    value = "v" * (LEARNT_LENGTH + 1)
+    assert sent_for([b"x"], headers=[TEXT, ("X", value)]).header("X") == value
+    assert ("X", value) not in module._headers
+
+
+def test_headers_in_lists_are_taken():
+    seen = sent_for([b"x"], headers=[list(TEXT), ["X", "1"]])
+    assert seen.header("X") == "1"
 
 
 def test_headers_arrive_as_they_were_given_coded_ones_first():
@@ -170,10 +190,8 @@ def test_date_is_made_once_a_second():
         "Status",
     ],
 )
-def test_header_that_is_not_for_applications_is_dropped_and_logged_once(
-    name, caplog, monkeypatch
-):
-    monkeypatch.setattr("paste_ajp.wsgi.response._warned", set())
+def test_header_that_is_not_for_applications_is_dropped_and_logged_once(name, caplog):
+    module._warned.discard(name)
     for _ in range(2):
         assert sent_for([b"x"], headers=[TEXT, (name, "x")]).header(name) is None
     assert len(caplog.records) == 1
