@@ -23,3 +23,9 @@ def application(
         [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))],
     )
     return [body]
+
+
+def make_app(global_conf: dict[str, str]) -> Callable[..., Iterable[bytes]]:
+    """The same for INI files."""
+    del global_conf
+    return application

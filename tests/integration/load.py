@@ -119,6 +119,8 @@ class Load:
                     tally.answered[body.decode("latin-1")] += 1
             if self._pause:
                 self._over.wait(self._pause)
+        if sock is not None:
+            sock.close()
 
 
 def _read_response(sock: socket.socket) -> tuple[str, bytes, bool]:

@@ -124,6 +124,7 @@ class Program:
         *,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        pass_fds: Sequence[int] = (),
         answers: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = name
@@ -131,6 +132,7 @@ class Program:
         self.folder = folder
         self.env = {**os.environ, **(env or {})}
         self.cwd = cwd or folder
+        self._pass_fds = pass_fds
         self._answers = answers
         self._process: subprocess.Popen[bytes] | None = None
         self._seen = 0
@@ -145,6 +147,7 @@ class Program:
                 stderr=output,
                 env=self.env,
                 cwd=self.cwd,
+                pass_fds=self._pass_fds,
                 # httpd's prefork signals its whole process group when it stops
                 start_new_session=True,
             )
