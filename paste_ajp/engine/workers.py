@@ -496,10 +496,6 @@ class Crew:
             seconds = now - worker.busy_since
             # busy_since is of the last request that the watcher has seen.
             is_timed = worker.detached or worker.seen_serial == worker.serial
-            if (
-                is_timed
-                and not worker.overdue
-                and seconds > self._application_timeout
-            ):
+            if is_timed and not worker.overdue and seconds > self._application_timeout:
                 worker.overdue = True
                 self._work.overdue(worker, seconds)
