@@ -82,6 +82,7 @@ class Server:
         #: Whether start() is under way, and whether a stop came meanwhile.
         self._is_starting = False
         self._stop_asked = False
+        self._stop_at_once = False
         self._stop_signals = 0
 
     # -- start --------------------------------------------------------------------
@@ -145,7 +146,7 @@ class Server:
     def _begin(self) -> None:
         """Make the engine, and start it if it has no parent."""
         self._is_starting = True
-        self._stop_asked = False
+        self._stop_asked = self._stop_at_once = False
         try:
             self.bind()
             self._start_engine()
@@ -155,7 +156,7 @@ class Server:
         finally:
             self._is_starting = False
         if self._stop_asked:
-            self.shutdown()
+            self.shutdown(graceful=not self._stop_at_once)
 
     def _start_engine(self) -> None:
         application = self.application
@@ -326,6 +327,8 @@ class Server:
 
     def shutdown(self, graceful: bool = True) -> None:
         """Stop; running requests get graceful_timeout, or none. Returns at once."""
+        if not graceful:
+            self._stop_at_once = True
         self._stop_asked = True  # before the question: start() asks the other way
         if self._is_starting:
             return
