@@ -85,7 +85,8 @@ class PacketReader:
                 raise FramingError(
                     "magic",
                     place,
-                    f"expected 0x{magic[place]:02X}, found 0x{buffer[pos + place]:02X}",
+                    f"expected 0x{magic[place]:02X}, found 0x{buffer[pos + place]:02X}"
+                    + _other_protocol(bytes(buffer[pos : pos + 5])),
                 )
         return None
 
@@ -137,3 +138,15 @@ class PacketReader:
             self.is_empty = not self._skip
         else:
             self._pos = end
+
+
+def _other_protocol(start: bytes) -> str:
+    """Say what the peer seems to speak, where its first bytes tell."""
+    word = start.split(b" ")[0]
+    if start.startswith(b"HTTP/") or (
+        len(word) >= 3 and word.isalpha() and word.isupper()
+    ):
+        return ": this looks like HTTP, and the port is for AJP"
+    if start[:2] == b"\x16\x03":
+        return ": this looks like TLS, and the port is for AJP in clear"
+    return ""
