@@ -143,6 +143,8 @@ class Gateway:
         try:
             status = status_line(response.status, response.reason)
             headers = end_to_end(response.headers)
+            if response.status == 204:  # RFC 9110, 8.6: it must not have one
+                headers = [h for h in headers if h[0].lower() != "content-length"]
             _refuse_control(headers)
         except ValueError as error:
             response.close()
@@ -219,7 +221,7 @@ class Gateway:
         if status == 503:
             headers.append(("Retry-After", "5"))
         start_response(status_line(status, ""), headers)
-        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else page]
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [page]
 
 
 class _Body:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -37,21 +38,32 @@ class Response:
     until then it holds a connection of the pool. Closing early closes the
     connection, since AJP cannot tell a server to stop.
 
+    A repeated Content-Length that always says the same stands there once. What
+    comes as the body of an answer that has none (to HEAD, 204, 304) is dropped.
+
     Reads raise ClientError at the stage "reading the response body"; among these
     is a body that is shorter or longer than its Content-Length. One thread at a
     time.
     """
 
     def __init__(self, head: SendHeaders, exchange: AnswerReader, method: str) -> None:
+        """Raises BadAnswer for a status or a Content-Length that is none."""
         self.status = head.status
         self.reason = head.reason
-        self.headers: Sequence[tuple[str, str]] = head.headers
-        self._exchange: AnswerReader | None = exchange
         self._closed = False
         self._rest = memoryview(b"")
         self._received = 0
         self._bodyless = method == "HEAD" or self.status in (204, 304)
-        self._declared = self._declared_length()
+        self.headers: Sequence[tuple[str, str]]
+        try:
+            if not 100 <= self.status <= 999:
+                raise ValueError(f"status {self.status}: expected 100 to 999")
+            self.headers, length = _settle_length(head.headers)
+        except ValueError as error:
+            raise exchange.refuse(Stage.HEADERS, str(error)) from None
+        self._declared = None if self._bodyless else length
+        # Only now: what was refused is the client's to close.
+        self._exchange: AnswerReader | None = exchange
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.reason!r}>"
@@ -172,6 +184,8 @@ class Response:
             answer = exchange.next_answer(Stage.RESPONSE_BODY)
             if isinstance(answer, SendBodyChunk):
                 self._received += len(answer.data)
+                if self._bodyless:
+                    return b""
                 if self._declared is not None and self._received > self._declared:
                     raise self._wrong_length(exchange, "more")
                 return bytes(answer.data)
@@ -197,11 +211,32 @@ class Response:
 
     @property
     def _has_whole_body(self) -> bool:
-        return self._bodyless or self._received == self._declared
+        return self._received == (0 if self._bodyless else self._declared)
 
-    def _declared_length(self) -> int | None:
-        """The length that the body must have, None where nothing says."""
-        if self._bodyless:
-            return None
-        value = self.header("content-length", "") or ""
-        return int(value) if value.isascii() and value.isdigit() else None
+
+def _settle_length(
+    headers: Sequence[tuple[str, str]],
+) -> tuple[Sequence[tuple[str, str]], int | None]:
+    """Return the headers with one Content-Length at most, and what it says.
+
+    Whoever passes an answer on must not leave it to the next to choose between
+    lengths. Raises ValueError. Source: RFC 9110, 8.6.
+    """
+    given = [value for name, value in headers if name.lower() == "content-length"]
+    if not given:
+        return headers, None
+    texts = {text.strip(" \t") for value in given for text in value.split(",")}
+    text = min(texts)
+    if len(texts) > 1 or not re.fullmatch("[0-9]{1,18}", text):
+        said = ", ".join(given)
+        raise ValueError(f"Content-Length = {said!r}: expected one whole number")
+    if given != [text]:
+        place = next(
+            at
+            for at, (name, _) in enumerate(headers)
+            if name.lower() == "content-length"
+        )
+        others = [pair for pair in headers if pair[0].lower() != "content-length"]
+        others.insert(place, (headers[place][0], text))
+        headers = others
+    return headers, int(text)

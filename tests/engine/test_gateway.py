@@ -260,6 +260,46 @@ def test_a_header_that_would_split_is_502():
     assert failing(splitting) == "502 Bad Gateway"
 
 
+def answering(head, *rest, **keys):
+    """What the gateway makes of one answer."""
+
+    def script(peer):
+        peer.packet()
+        peer.send(head, *rest, END_REUSE)
+        peer.packet()
+
+    with ScriptedServer(script) as server:
+        gateway = Gateway(server.url)
+        answer = call(gateway, **keys)
+        gateway.close()
+    return answer
+
+
+def head_with_lengths(*values, status="00c8"):
+    """Send Headers with these for Content-Length."""
+    packet = bytes.fromhex(f"04 {status} 0002 4f4b 00 00 {len(values):02x}")
+    for value in values:
+        packet += b"\xa0\x03" + len(value).to_bytes(2, "big") + value + b"\0"
+    return b"AB" + len(packet).to_bytes(2, "big") + packet
+
+
+@pytest.mark.parametrize("values", [(b"2", b"5"), (b"-2",)])
+def test_lengths_that_nobody_can_agree_on_are_502(values):
+    status, _, _ = answering(head_with_lengths(*values), body(b"hello"))
+    assert status == "502 Bad Gateway"
+
+
+@pytest.mark.parametrize(
+    ("method", "code", "length"),
+    [("HEAD", "00c8", "5"), ("GET", "00cc", None), ("GET", "0130", "5")],
+)
+def test_an_answer_without_body_stays_without(method, code, length):
+    head = head_with_lengths(b"5", b"5", status=code)
+    _, headers, text = answering(head, body(b"hello"), REQUEST_METHOD=method)
+    assert text == b""
+    assert headers.get("Content-Length") == length
+
+
 def test_headers_too_large_for_a_packet_are_431(site):
     status, _, _ = call(site.gateway, HTTP_X="a" * 9000)
     assert status == "431 Request Header Fields Too Large"

@@ -161,3 +161,55 @@ def test_send_headers_twice_is_an_error():
         response.read()
     assert caught.value.problem == "Send Headers came twice"
     assert exchange.told == ["abort"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["2", "5"], "2, 5"),
+        (["2, 5"], "2, 5"),
+        (["-2"], "-2"),
+        (["+2"], "+2"),
+        ([""], ""),
+        (["\xb2"], "\xb2"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_length_that_is_not_one_number_is_an_error(values, said, method):
+    headers = [("Content-Length", value) for value in values]
+    with pytest.raises(BadAnswer) as caught:
+        respond(headers=headers, method=method)
+    assert caught.value.stage is Stage.HEADERS
+    assert caught.value.problem == (
+        f"Content-Length = {said!r}: expected one whole number"
+    )
+
+
+@pytest.mark.parametrize("values", [["5", "5"], ["5, 5"], [" 5"]])
+def test_a_length_that_is_repeated_stands_once(values):
+    headers = [("A", "1"), *(("Content-Length", value) for value in values)]
+    response, _ = respond(*body(b"hello"), headers=[*headers, ("B", "2")])
+    assert response.headers == [("A", "1"), ("Content-Length", "5"), ("B", "2")]
+    assert response.read() == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("status", "method"), [(200, "HEAD"), (204, "GET"), (304, "GET")]
+)
+def test_the_body_of_an_answer_that_has_none_is_dropped(status, method):
+    response, exchange = respond(*body(b"ab", b"c"), status=status, method=method)
+    assert response.read() == b""
+    assert exchange.told == ["finish True"]
+
+
+def test_closing_does_not_wait_for_the_end_of_such_a_body():
+    response, exchange = respond(*body(b"ab", b"c"), method="HEAD")
+    response.close()
+    assert exchange.told == ["abort"]
+
+
+@pytest.mark.parametrize("status", [0, 99, 1000])
+def test_a_status_that_http_does_not_know_is_an_error(status):
+    with pytest.raises(BadAnswer) as caught:
+        respond(status=status)
+    assert caught.value.problem == f"status {status}: expected 100 to 999"
