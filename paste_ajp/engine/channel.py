@@ -221,8 +221,12 @@ class Channel:
 
     def _answer_cping(self) -> bool:
         """Answer at once; while the server drains, close: a probing front end then
-        goes elsewhere without having sent anything."""
-        if self._server.draining:
+        goes elsewhere without having sent anything.
+
+        But answer on a connection that has not served yet. httpd opens one for its
+        second and last attempt, and it may have been accepted just before the drain.
+        """
+        if self._server.draining and self._ended is not None:
             self.close()
             return False
         try:

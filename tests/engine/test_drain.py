@@ -1,0 +1,87 @@
+"""A server that stops gracefully, seen from connections that are open."""
+
+from __future__ import annotations
+
+import pytest
+
+from paste_ajp.protocol import CPing
+from tests.engine.conftest import hello, wait_until
+from tests.engine.front_end import FrontEnd, forward
+
+
+@pytest.fixture
+def draining(serve, gate):
+    """A site that drains while a request runs, with two idle connections.
+
+    Gives the site, a connection that has served, and one that has not.
+    """
+    site = serve(gate)
+    used, fresh, busy = site.connect(), site.connect(), site.connect()
+    used.ask("GET", "/")
+    fresh.cping()  # so that it is accepted
+    busy.send(forward("GET", "/wait"))
+    gate.wait_for()
+    site.server.shutdown(grace_seconds=5)
+    yield site, used, fresh
+    gate.open.set()
+
+
+def test_idle_connection_is_served_once_more(draining):
+    _, used, _ = draining
+    answer = used.ask("GET", "/")
+    assert (answer.status, answer.reuse) == (200, False)
+    assert used.is_closed()
+
+
+def test_probe_on_a_used_connection_sends_the_front_end_elsewhere(draining):
+    _, used, _ = draining
+    used.send(CPing())
+    assert used.is_closed()
+
+
+def test_probe_on_a_new_connection_is_answered_and_its_request_served(draining):
+    _, _, fresh = draining
+    fresh.cping()
+    answer = fresh.ask("GET", "/")
+    assert (answer.status, answer.reuse) == (200, False)
+
+
+def test_new_connections_are_refused(draining):
+    site, _, _ = draining
+    wait_until(lambda: not site.server.listeners[0].socket.fileno() >= 0)
+    with pytest.raises(ConnectionRefusedError):
+        FrontEnd(site.address)
+
+
+def test_idle_connections_are_closed_after_the_grace_period(serve):
+    site = serve(hello)
+    idle = site.connect()
+    idle.ask("GET", "/")
+    site.server.shutdown(grace_seconds=0.05)
+    assert idle.is_closed()
+    assert site.server.wait(5)
+
+
+def test_request_that_has_come_in_part_is_awaited(serve):
+    site = serve(hello)
+    front_end = site.connect()
+    front_end.cping()
+    packet = front_end.connection.send(forward("GET", "/"))
+    front_end.send_raw(packet[:20])
+    site.server.shutdown(grace_seconds=0.05)
+    assert not site.server.wait(0.3)
+    front_end.send_raw(packet[20:])
+    answer = front_end.answer()
+    assert (answer.status, answer.reuse) == (200, False)
+    assert site.server.wait(5)
+
+
+def test_what_is_cut_is_named_in_the_log(serve, gate, caplog):
+    site = serve(gate, graceful_timeout=0.1)
+    front_end = site.connect()
+    front_end.send(forward("GET", "/wait"))
+    gate.wait_for()
+    site.server.shutdown()
+    assert site.server.wait(5)
+    assert "GET /wait from 127.0.0.1" in caplog.text
+    assert front_end.is_closed()
