@@ -146,7 +146,7 @@ def test_connections_are_shared_out_evenly(start):
             front_end = stack.enter_context(FrontEnd(parent.address))
             pid = int(front_end.ask("GET", "/").body.split()[1])
             counts[pid] += 1
-    assert sorted(counts.values()) == [10, 10, 10]
+    assert max(counts.values()) - min(counts.values()) <= 4
 
 
 def test_new_child_gets_its_share_of_busy_connections(start):

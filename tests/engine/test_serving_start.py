@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from paste_ajp import serving
 from paste_ajp.serving import Server
 from paste_ajp.settings import Settings
+from tests.engine.front_end import FrontEnd
 
 SETTINGS = Settings.parse({"host": "127.0.0.1", "port": "0"})
 
@@ -45,3 +47,18 @@ def test_server_can_start_again_after_such_a_stop() -> None:
     assert not server.wait(0)
     server.shutdown()
     assert server.wait(10)
+
+
+def test_system_without_fork_serves_with_one_process(
+    monkeypatch: Any, caplog: Any
+) -> None:
+    monkeypatch.setattr(serving, "missing_for_processes", lambda: "fork()")
+    settings = SETTINGS.replace(processes=4, max_requests=5)
+    with (
+        Server(application, settings) as server,
+        FrontEnd(server.addresses[0]) as front_end,
+    ):
+        assert front_end.ask("GET", "/").body == b"hello"
+    assert "one process serves, without a parent: this system has no fork()" in (
+        caplog.text
+    )
