@@ -28,6 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from paste_ajp.addresses import Address
 from paste_ajp.engine.balance import SharedCounts
 from paste_ajp.engine.child import (
     STACKS_SIGNAL,
@@ -149,6 +150,7 @@ class PreforkServer:
         self._selector: selectors.BaseSelector = selectors.DefaultSelector()
         self._selector.register(self._wakened, selectors.EVENT_READ, self._clear_waker)
         self._phase = Phase.STARTING
+        self._refused: tuple[Address, ...] = ()  # that a reload has brought in vain
         self._next_watchdog = 0.0
         self._serving = threading.Event()
         self._stopped = threading.Event()
@@ -325,7 +327,8 @@ class PreforkServer:
                 supervisor.on_leaving(number, now)
 
     def _compare_addresses(self, settings: Settings) -> None:
-        if settings.addresses != self.settings.addresses:
+        if settings.addresses not in (self.settings.addresses, self._refused):
+            self._refused = settings.addresses
             server_log.warning(
                 "other addresses are written now (%s) than this server has (%s): it"
                 " keeps its own until it is started anew or upgraded (SIGUSR2)",
