@@ -6,7 +6,7 @@ last. So each process writes how many connections it has into memory that all of
 them see, and
 
 - accepts only while no other has fewer. Who has more looks away for YIELD_SECONDS,
-  and takes one connection then if it still waits: no connection depends on a process
+  and takes what still waits then, one connection at first: none depends on a process
   that does not come;
 - ends surplus connections, one after another with their next response (End Response
   without reuse), when it has clearly more than its share: that is so after a process

@@ -143,7 +143,8 @@ class ThreadedServer:
         #: How many connections are to end with their next response.
         self.surplus = 0
         self._share = share
-        self._takes_one = False  # may one be accepted that is another's turn?
+        self._out_of_turn = 1  # how many to take at a time that are others' turn
+        self._may_take = 0  # how many of those at this moment
         self._stopped = threading.Event()
         self.closing_idle = False
         #: As Connection takes it; "strict" takes no lighttpd framing by itself.
@@ -732,9 +733,10 @@ class ThreadedServer:
         If another has fewer it shall, and this one looks away for a moment.
         """
         if share.may_accept():
+            self._out_of_turn = 1
             return True
-        if self._takes_one:
-            self._takes_one = False
+        if self._may_take:
+            self._may_take -= 1
             return True
         self._pause_accepting()
         if self._channels:
@@ -760,11 +762,17 @@ class ThreadedServer:
                 self._poller.watch_listener(descriptor)
 
     def _take_what_waits(self) -> None:
-        """Accept one connection that whose turn it was has left waiting."""
-        self._takes_one = True
+        """Accept what those have left waiting whose turn it was.
+
+        One connection at first: they may have been busy for a moment. If they go on
+        like that, say because one hangs, more and more.
+        """
+        self._may_take = self._out_of_turn
         for listener in list(self._accepting.values()):
             self._accept(listener)
-        self._takes_one = False
+        if not self._may_take:
+            self._out_of_turn = min(2 * self._out_of_turn, ACCEPT_BATCH)
+        self._may_take = 0
 
     # -- what a parent process asks for -----------------------------------------------
 
