@@ -250,6 +250,10 @@ class _Body:
         self._response.close()
 
 
+class LengthRequired(ValueError):
+    """A chunked body that the HTTP server leaves as it came; nobody can read it."""
+
+
 class _Input:
     """wsgi.input as a body: read and nothing else, whatever else it can do.
 
@@ -267,21 +271,29 @@ class _Input:
 def find_body(environ: Environ) -> tuple[_Input | None, int | None, bool]:
     """Find the request's body: (where to read it, its length, is it chunked).
 
-    The HTTP server has undone the chunks; it leaves Transfer-Encoding in place,
-    or it says by wsgi.input_terminated that the input ends by itself (some say
-    that of every request, so it counts only where a body is likely).
+    A chunked body can be read only where the HTTP server has undone the chunks,
+    and ends the input where the body ends: it says so by wsgi.input_terminated.
+    Without that (wsgiref) reading would give the chunks' framing for the body, and
+    then wait for ever: LengthRequired. Some servers say wsgi.input_terminated of
+    every request, so alone it counts only where a body is likely.
     """
+    is_terminated = bool(environ.get("wsgi.input_terminated"))
+    coding = environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower()
+    if coding not in ("", "identity", "chunked"):
+        raise ValueError(f"Transfer-Encoding = {coding!r}: expected chunked")
+    is_chunked = coding == "chunked"
+    if is_chunked and not is_terminated:
+        raise LengthRequired(
+            "a chunked body, and the HTTP server does not say that it undoes chunks "
+            "(wsgi.input_terminated)"
+        )
     text = environ.get("CONTENT_LENGTH") or ""
     if text:
         if not (text.isascii() and text.isdigit()):
             raise ValueError(f"CONTENT_LENGTH = {text!r}: expected digits")
         length = int(text)
         return (_Input(environ["wsgi.input"]) if length else None), length, False
-    coding = environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower()
-    if coding not in ("", "identity", "chunked"):
-        raise ValueError(f"Transfer-Encoding = {coding!r}: expected chunked")
-    is_chunked = coding == "chunked"
-    if not is_chunked and environ.get("wsgi.input_terminated"):
+    if not is_chunked and is_terminated:
         is_chunked = environ["REQUEST_METHOD"] not in _METHODS_WITHOUT_BODY
     if is_chunked:
         return _Input(environ["wsgi.input"]), None, True
@@ -355,6 +367,8 @@ def status_of(error: Exception) -> int:
         return 503 if error.stage is Stage.CONNECT else 504
     if isinstance(error, BodyFailed):
         return 400
+    if isinstance(error, LengthRequired):
+        return 411
     if isinstance(error, ClientError):
         return 502
     return 431 if isinstance(error, LocalProtocolError) else 400
@@ -363,6 +377,11 @@ def status_of(error: Exception) -> int:
 _ADVICE = {
     400: """
         <li>The request could not be passed on as it came, or its body ended early.
+        """,
+    411: """
+        <li>The upload is chunked, and the HTTP server before the gateway does not say
+        that it can read that. Send a Content-Length, or use another HTTP server
+        (waitress, gunicorn).
         """,
     431: """
         <li>The request's headers do not fit one AJP packet. Set packet_size higher

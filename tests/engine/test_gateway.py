@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 import time
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 from webtest import TestApp
@@ -38,6 +39,13 @@ def site():
 def browser(site):
     """A WebTest browser in front of a gateway, WebTest's lint between them."""
     return TestApp(lint(site.gateway))
+
+
+class QuietHandler(WSGIRequestHandler):
+    """wsgiref's, without its lines on stderr."""
+
+    def log_message(self, *arguments):
+        pass
 
 
 def call(gateway, **keys):
@@ -140,10 +148,26 @@ def test_a_body_of_unknown_length_goes_through(site):
         REQUEST_METHOD="POST",
         PATH_INFO="/upload",
         HTTP_TRANSFER_ENCODING="chunked",
-        **{"wsgi.input": io.BytesIO(b"x" * 20000)},
+        **{"wsgi.input": io.BytesIO(b"x" * 20000), "wsgi.input_terminated": True},
     )
     assert status == "200 OK"
     assert b'"length": 20000' in text
+
+
+def test_chunks_under_a_server_that_does_not_undo_them_are_411(site):
+    """wsgiref gives the socket for wsgi.input, and the chunks with their framing."""
+    with make_server(
+        "127.0.0.1", 0, site.gateway, handler_class=QuietHandler
+    ) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with socket.create_connection(server.server_address, 10) as sock:
+            sock.sendall(
+                b"POST /upload HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
+                b"\r\n5\r\nhello\r\n0\r\n\r\n"
+            )
+            assert sock.recv(65536).startswith(b"HTTP/1.0 411 Length Required\r\n")
+        thread.join(10)
 
 
 def test_cookies_come_one_by_one(browser):

@@ -11,6 +11,7 @@ from paste_ajp.client import (
     TimedOut,
 )
 from paste_ajp.client.gateway import (
+    LengthRequired,
     end_to_end,
     error_page,
     find_body,
@@ -103,7 +104,10 @@ def environ_with(method="POST", **keys):
         (environ_with(CONTENT_LENGTH="3"), (True, 3, False)),
         (environ_with(CONTENT_LENGTH="0"), (False, 0, False)),
         (environ_with(CONTENT_LENGTH=""), (False, None, False)),
-        (environ_with(HTTP_TRANSFER_ENCODING="Chunked"), (True, None, True)),
+        (
+            environ_with(HTTP_TRANSFER_ENCODING="Chunked", wsgi__input_terminated=True),
+            (True, None, True),
+        ),
         (environ_with(wsgi__input_terminated=True), (True, None, True)),
         (environ_with("GET", wsgi__input_terminated=True), (False, None, False)),
     ],
@@ -127,6 +131,12 @@ def test_an_odd_body_is_refused(environ, problem):
     with pytest.raises(ValueError) as caught:
         find_body(environ)
     assert str(caught.value) == problem
+
+
+@pytest.mark.parametrize("keys", [{}, {"CONTENT_LENGTH": "3"}])
+def test_chunks_that_the_http_server_does_not_undo_are_refused(keys):
+    with pytest.raises(LengthRequired):
+        find_body(environ_with(HTTP_TRANSFER_ENCODING="chunked", **keys))
 
 
 @pytest.mark.parametrize(
@@ -159,6 +169,7 @@ def test_a_status_that_is_no_answer_is_refused(status):
         (BadAnswer(Stage.HEADERS, "h:1", "odd"), 502),
         (BodyFailed(Stage.REQUEST_BODY, "h:1", "short"), 400),
         (LocalProtocolError("large"), 431),
+        (LengthRequired("chunks"), 411),
         (ValueError("odd"), 400),
     ],
 )
