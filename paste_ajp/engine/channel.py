@@ -579,8 +579,12 @@ class Channel:
         self._may_reuse = False
 
     def abort(self) -> None:
-        """Cut the connection without an End Response."""
-        self.close()
+        """Cut the connection unless its End Response has gone out.
+
+        That has promised what becomes of it, say while a result's close() fails.
+        """
+        if self._ended is None:
+            self.close()
 
     def answer_for_application(self, status: int) -> None:
         """Answer in place of an application that takes too long.

@@ -233,6 +233,23 @@ LIGHTTPD = {"request_attributes": ()}
 STRAY = b"\x12\x34\x00\x00"
 
 
+def test_connection_is_kept_as_promised_when_close_reads_the_body(serve):
+    class Result(list):
+        def close(self):
+            self.environ["wsgi.input"].read()
+
+    def application(environ, start_response):
+        start_response("200 OK", [TEXT])
+        result = Result([b"hello"])
+        result.environ = environ
+        return result
+
+    with serve(application, check=False).connect() as front_end:
+        for _ in range(2):
+            seen = front_end.ask("POST", body=pattern(20000))
+            assert (seen.body, seen.reuse) == (b"hello", True)
+
+
 def raw(data):
     return b"\x12\x34" + len(data).to_bytes(2, "big") + data
 
