@@ -17,6 +17,7 @@ from paste_ajp.client.errors import (
     PoolExhausted,
     Stage,
     TimedOut,
+    UnknownHost,
 )
 from paste_ajp.client.gateway import Gateway
 from paste_ajp.client.response import Response
@@ -36,5 +37,6 @@ __all__ = [
     "Stage",
     "TimedOut",
     "Trace",
+    "UnknownHost",
     "parse_address",
 ]

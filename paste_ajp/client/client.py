@@ -18,6 +18,7 @@ from typing import Protocol
 
 from paste_ajp.client.address import Address, parse_address
 from paste_ajp.client.body import Body, BodySource, open_body
+from paste_ajp.client.deadline import Deadline, check_seconds
 from paste_ajp.client.errors import (
     BadAnswer,
     BodyFailed,
@@ -27,6 +28,7 @@ from paste_ajp.client.errors import (
     PoolExhausted,
     Stage,
     TimedOut,
+    UnknownHost,
 )
 from paste_ajp.client.pool import Pool
 from paste_ajp.client.request import (
@@ -98,6 +100,8 @@ class Client:
                 f"packet_size = {packet_size}: expected a whole number "
                 "from 8192 to 65536"
             )
+        check_seconds("timeout", timeout)
+        check_seconds("connect_timeout", connect_timeout)
         self.address = parse_address(url) if isinstance(url, str) else url
         self.timeout = timeout
         self.connect_timeout = connect_timeout
@@ -141,6 +145,7 @@ class Client:
         remote_host: str | None = None,
         remote_port: int | str | None = None,
         protocol: str = "HTTP/1.1",
+        max_time: float | None = None,
     ) -> Response:
         """Send a request; return when the response's headers are there.
 
@@ -149,7 +154,9 @@ class Client:
         length is found out, or taken from a Content-Length among the headers, or
         else it goes as a chunked one. ``attributes`` are those of
         ``request.CODED_ATTRIBUTES`` (remote_user, auth_type, ssl_cipher, ...) by
-        name; every other name becomes a request attribute.
+        name; every other name becomes a request attribute. ``max_time`` is how many
+        seconds all may take, from here to the last byte of the response's body; what
+        ``body`` takes to give its bytes counts, but is not interrupted.
 
         A connection from the pool that is found dead is replaced unseen. Once
         bytes of the request have left on it, the request is repeated only if it
@@ -159,6 +166,8 @@ class Client:
         be sent at all. An exception of ``body`` itself passes through; the
         server sees a closed connection then, never a short body.
         """
+        check_seconds("max_time", max_time)
+        deadline = Deadline(max_time)
         if not isinstance(headers, Mapping):
             headers = list(headers)
         length = declared_length(headers)
@@ -187,7 +196,7 @@ class Client:
                 fallback_host=self.address.host,
             )
 
-        link = self._take_link()
+        link = self._take_link(deadline)
         try:
             while True:
                 exchange = _Exchange(link, self._pool, source)
@@ -204,7 +213,7 @@ class Client:
                     if not link.may_repeat(idempotent=repeatable):
                         raise
                     link.close()
-                    link = self._open_link()
+                    link = self._open_link(deadline)
                     if source.at_hand:  # its first chunk may have been taken
                         source = open_body(body, source.length)
         except BaseException:
@@ -212,14 +221,17 @@ class Client:
             self._pool.give_up()
             raise
 
-    def cping(self) -> float:
+    def cping(self, *, max_time: float | None = None) -> float:
         """Ask whether the server is there; return the seconds that it took.
 
         Costs the server no worker: a CPong says that its process reads, nothing
-        of the application. Opening a connection counts in.
+        of the application. Opening a connection counts in, also for ``max_time``, the
+        seconds that all may take.
         """
+        check_seconds("max_time", max_time)
+        deadline = Deadline(max_time)
         started = time.monotonic()
-        link = self._take_link()
+        link = self._take_link(deadline)
         try:
             try:
                 link.cping()
@@ -227,7 +239,7 @@ class Client:
                 if not link.is_reused:
                     raise
                 link.close()
-                link = self._open_link()
+                link = self._open_link(deadline)
                 link.cping()
         except BaseException:
             link.close()
@@ -236,53 +248,82 @@ class Client:
         self._pool.give_back(link)
         return time.monotonic() - started
 
-    def _take_link(self) -> _Link:
+    def _take_link(self, deadline: Deadline) -> _Link:
         """Take a live connection from the pool, or open one in its place."""
-        got_place, link = self._pool.take(self.timeout)
+        limit = deadline.limit(self.timeout)
+        got_place, link = self._pool.take(limit)
         if not got_place:
             busy, _ = self._pool.counts
             raise PoolExhausted(
                 Stage.POOL,
                 str(self.address),
-                f"all {busy} connections stayed busy for {self.timeout} s",
+                f"all {busy} connections stayed busy for {limit} s",
             )
         try:
             while link is not None and link.is_stale():
                 link.close()
                 link = self._pool.another()
-            return link or self._open_link()
+            if link is None:
+                return self._open_link(deadline)
+            link.deadline = deadline
+            return link
         except BaseException:
             self._pool.give_up()
             raise
 
-    def _open_link(self) -> _Link:
-        address = self.address
+    def _open_link(self, deadline: Deadline) -> _Link:
+        address = str(self.address)
+        connecting = Deadline(deadline.limit(self.connect_timeout))
         try:
-            if address.socket_path:
-                sock = socket.socket(socket.AF_UNIX)
-                try:
-                    sock.settimeout(self.connect_timeout)
-                    sock.connect(address.socket_path)
-                except BaseException:
-                    sock.close()
-                    raise
-            else:
-                sock = socket.create_connection(
-                    (address.host, address.port), self.connect_timeout
-                )
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock = self._connect(connecting)
         except TimeoutError as error:
             problem = f"no answer within {self.connect_timeout} s"
-            raise TimedOut(Stage.CONNECT, str(address), problem) from error
+            if deadline.has_passed:
+                problem = deadline.problem
+            raise TimedOut(Stage.CONNECT, address, problem) from error
+        except (socket.gaierror, UnicodeError) as error:  # the latter: no such name
+            problem = getattr(error, "strerror", None) or "no name of a host"
+            raise UnknownHost(Stage.CONNECT, address, problem) from error
         except OSError as error:
             problem = error.strerror or str(error)
-            raise ConnectFailed(Stage.CONNECT, str(address), problem) from error
+            raise ConnectFailed(Stage.CONNECT, address, problem) from error
         sock.settimeout(self.timeout)
         connection = Connection(Role.FRONT_END, packet_size=self.packet_size)
         number = next(self._numbers)
-        link = _Link(sock, connection, str(address), f"client-{number}", self._trace)
+        link = _Link(sock, connection, address, f"client-{number}", self._trace)
         link.chunk_size = self.packet_size - REQUEST_CHUNK_OVERHEAD
+        link.deadline = deadline
         return link
+
+    def _connect(self, deadline: Deadline) -> socket.socket:
+        """Connect to the first of the server's addresses that lets us."""
+        if self.address.socket_path:
+            return _connected(socket.AF_UNIX, self.address.socket_path, deadline)
+        host, port, *_ = self.address
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for number, (family, _, _, _, place) in enumerate(found, 1):
+            try:
+                sock = _connected(family, place, deadline)
+            except OSError:
+                if number == len(found) or deadline.has_passed:
+                    raise
+            else:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return sock
+        raise OSError("the name has no address")
+
+
+def _connected(
+    family: int, place: str | tuple[object, ...], deadline: Deadline
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(deadline.limit(None))
+        sock.connect(place)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class _Link:
@@ -308,6 +349,9 @@ class _Link:
         self._sent_a_byte = False
         self._got_a_byte = False
         self.is_reused = False
+        self._timeout = sock.gettimeout()
+        #: Of the exchange that runs.
+        self.deadline = Deadline(None)
         #: The most bytes of a body that a packet holds.
         self.chunk_size = DEFAULT_PACKET_SIZE - REQUEST_CHUNK_OVERHEAD
         local = sock.getsockname()
@@ -320,6 +364,9 @@ class _Link:
         """Get ready for the next exchange."""
         self.is_reused = True
         self._sent_a_byte = self._got_a_byte = False
+        if self.deadline.is_set:
+            self.deadline = Deadline(None)
+            self._sock.settimeout(self._timeout)
 
     @property
     def may_rest(self) -> bool:
@@ -357,9 +404,11 @@ class _Link:
     def send(self, data: bytes, stage: Stage) -> None:
         """Send whole packets."""
         try:
+            self._limit_wait()
             count = self._sock.send(data)
             self._sent_a_byte = True
             if count < len(data):
+                self._limit_wait()
                 self._sock.sendall(memoryview(data)[count:])
         except OSError as error:
             raise self._error(stage, error) from error
@@ -373,6 +422,7 @@ class _Link:
                 problem = str(self.connection.failure)
                 raise BadAnswer(stage, self.address, problem)
             try:
+                self._limit_wait()
                 data = self._sock.recv(_RECEIVE_SIZE)
             except OSError as error:
                 raise self._error(stage, error) from error
@@ -397,9 +447,18 @@ class _Link:
             raise BadAnswer(Stage.CPING, self.address, problem)
         self.rest()
 
+    def _limit_wait(self) -> None:
+        """Have the next call wait no longer than the exchange may still take."""
+        if self.deadline.is_set:
+            if self.deadline.has_passed:
+                raise TimeoutError
+            self._sock.settimeout(self.deadline.limit(self._timeout))
+
     def _error(self, stage: Stage, error: OSError) -> ClientError:
         if isinstance(error, TimeoutError):
-            problem = f"silent for {self._sock.gettimeout()} s"
+            problem = f"silent for {self._timeout} s"
+            if self.deadline.has_passed:
+                problem = self.deadline.problem
             return TimedOut(stage, self.address, problem)
         return ConnectionLost(stage, self.address, error.strerror or str(error))
 

@@ -41,12 +41,16 @@ class ConnectFailed(ClientError):
     """Nobody listens there, the host is unknown, or the way is barred."""
 
 
+class UnknownHost(ConnectFailed):
+    """The server's name leads nowhere, or is none."""
+
+
 class ConnectionLost(ClientError):
     """The server closed the connection, or the network did, too early."""
 
 
 class TimedOut(ClientError, TimeoutError):
-    """The server let longer than the timeout pass without a byte."""
+    """The server was silent for longer than the timeout, or max_time is over."""
 
 
 class PoolExhausted(TimedOut):

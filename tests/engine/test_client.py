@@ -16,6 +16,7 @@ from paste_ajp.client import (
     PoolExhausted,
     Stage,
     TimedOut,
+    UnknownHost,
 )
 from paste_ajp.protocol import LocalProtocolError
 from tests.engine.scripted import (
@@ -538,3 +539,71 @@ def _until(condition):
             return
         threading.Event().wait(0.005)
     raise AssertionError("it never came true")
+
+
+def trickle(peer, first):
+    """Answer a little now and then, until the client goes away."""
+    peer.packet()
+    peer.send(first)
+    peer.sock.settimeout(0.01)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            with contextlib.suppress(TimeoutError):
+                assert peer.sock.recv(1) == b""
+                return
+            peer.send(FLUSH)
+
+
+def test_a_server_that_trickles_runs_into_max_time():
+    with ScriptedServer(lambda peer: trickle(peer, HEAD)) as server:
+        with Client(server.url) as client, pytest.raises(TimedOut) as caught:
+            client.request("GET", "/", max_time=0.1).read()
+        server.done()
+    assert caught.value.problem == "not done within 0.1 s"
+    assert caught.value.stage is Stage.RESPONSE_BODY
+
+
+def test_a_silent_server_runs_into_the_max_time_of_a_cping():
+    with ScriptedServer(lambda peer: (peer.packet(), peer.packet())) as server:
+        with Client(server.url) as client, pytest.raises(TimedOut) as caught:
+            client.cping(max_time=0.05)
+        server.done()
+    assert caught.value.problem == "not done within 0.05 s"
+
+
+def test_max_time_bounds_connecting():
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):  # what the backlog takes, and what it does not
+                filler = stack.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex(("127.0.0.1", port))
+            client = stack.enter_context(Client(f"ajp://127.0.0.1:{port}"))
+            with pytest.raises(TimedOut) as caught:
+                client.cping(max_time=0.05)
+    assert caught.value.stage is Stage.CONNECT
+    assert caught.value.problem == "not done within 0.05 s"
+
+
+def test_max_time_ends_with_its_exchange():
+    def script(peer):
+        peer.packet()
+        peer.send(HEAD, END_REUSE)
+        peer.packet()
+        threading.Event().wait(0.15)  # longer than the first exchange might take
+        peer.send(HEAD, END_REUSE)
+
+    with ScriptedServer(script) as server, Client(server.url) as client:
+        client.request("GET", "/", max_time=0.1).read()
+        assert client.request("GET", "/").read() == b""
+        assert server.accepted == 1
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 64])
+def test_a_name_that_leads_nowhere_is_said_so(host):
+    with Client(f"ajp://{host}") as client, pytest.raises(UnknownHost) as caught:
+        client.cping()
+    assert caught.value.stage is Stage.CONNECT
