@@ -112,6 +112,10 @@ class GatewaySettings:
             for name, value in match_names(rows, given, {}).items()
         }
         settings = cls(**values)
+        for name in ("timeout", "connect_timeout"):
+            if getattr(settings, name) == 0:
+                problem = "expected more than 0 seconds, or none"
+                raise SettingError(name, 0, problem)
         try:
             parse_address(settings.target)
         except ValueError as error:

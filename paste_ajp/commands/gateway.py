@@ -8,8 +8,10 @@ import logging
 from paste_ajp.commands.connecting import (
     URL_HELP,
     add_connection_arguments,
+    check_packet_size,
     read_address,
     read_secret,
+    seconds_or_zero,
 )
 from paste_ajp.http_door import (
     GatewaySettings,
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds_or_zero,
         default=60.0,
         metavar="SECONDS",
         help="how long the server may stay silent; 0: for ever (60)",
@@ -62,9 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     address = read_address(arguments)
     if not 1 <= arguments.threads <= 1000:
         raise SettingError("--threads", arguments.threads, "expected 1 to 1000")
-    if not 8192 <= arguments.packet_size <= 65536:
-        problem = "expected 8192 to 65536"
-        raise SettingError("--packet-size", arguments.packet_size, problem)
+    check_packet_size(arguments)
     log_to_stderr()
     settings = GatewaySettings(
         target=address.url,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,19 +18,23 @@ from typing import BinaryIO, TextIO
 from urllib.parse import quote_plus
 
 from paste_ajp.client import BadAnswer, Client, ClientError, ConnectionLost, Stage
-from paste_ajp.client.gateway import status_line
 from paste_ajp.client.response import Response
 from paste_ajp.commands.connecting import (
     EXIT_HTTP_ERROR,
+    EXIT_MALFORMED_URL,
     EXIT_PARTIAL,
+    EXIT_READ,
+    EXIT_UNSUPPORTED,
+    EXIT_WRITE,
     URL_HELP,
     add_connection_arguments,
     exit_status,
     make_client,
+    read_address,
+    seconds_or_zero,
 )
 from paste_ajp.commands.progress import Progress
 from paste_ajp.options import SettingError
-from paste_ajp.protocol import LocalProtocolError
 from paste_ajp.tracing import Conversation, Event, format_event
 from paste_ajp.version import SERVER_SOFTWARE
 
@@ -46,9 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m",
         "--max-time",
+        type=seconds_or_zero,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long all may take; 0: for ever (0)",
+    )
+    parser.add_argument(
         "--timeout",
-        dest="timeout",
-        type=float,
+        type=seconds_or_zero,
         default=60.0,
         metavar="SECONDS",
         help="how long the server may stay silent; 0: for ever (60)",
@@ -164,8 +174,31 @@ class _Data(argparse.Action):
         setattr(namespace, self.dest, given)
 
 
+class _Failure(Exception):
+    """Ends the command with one line and the exit status that curl has for it."""
+
+    def __init__(self, problem: SettingError, status: int) -> None:
+        super().__init__(str(problem))
+        self.status = status
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Send the request, write the response, return curl's exit status."""
+    try:
+        return _run(arguments)
+    except _Failure as failure:
+        print(f"paste-ajp: {failure}", file=sys.stderr)
+        return failure.status
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        read_address(arguments)
+    except SettingError as error:
+        scheme, mark, _ = arguments.url.partition("://")
+        is_other = mark and scheme.isalnum() and scheme.lower() not in ("ajp", "ajp13")
+        status = EXIT_UNSUPPORTED if is_other else EXIT_MALFORMED_URL
+        raise _Failure(error, status) from error
     trace = VerboseTrace(sys.stderr) if arguments.verbose else None
     timeout = arguments.timeout or None
     with ExitStack() as stack:
@@ -222,7 +255,9 @@ class _Run:
                 error, ConnectionLost | BadAnswer
             )
             status = EXIT_PARTIAL if is_partial else exit_status(error)
-        except LocalProtocolError as error:
+        except SettingError:
+            raise
+        except ValueError as error:  # what no request may hold
             raise SettingError("request", self._arguments.url, str(error)) from error
         if self._arguments.write_out is not None:
             sys.stdout.write(self._written_out(response))
@@ -267,6 +302,7 @@ class _Run:
             server_port=arguments.server_port,
             remote_addr=arguments.remote_addr,
             protocol="HTTP/1.0" if arguments.http10 else "HTTP/1.1",
+            max_time=arguments.max_time or None,
         )
 
     def _usual_method(self, body: bytes | None) -> str:
@@ -290,7 +326,9 @@ class _Run:
     def _headers(self, content_type: str) -> list[tuple[str, str]]:
         arguments = self._arguments
         own = {
-            "user-agent": arguments.user_agent or SERVER_SOFTWARE,
+            "user-agent": SERVER_SOFTWARE
+            if arguments.user_agent is None
+            else arguments.user_agent,
             "accept": "*/*",
             "content-type": content_type,
             "cookie": arguments.cookie,
@@ -331,7 +369,8 @@ class _Run:
             self._stack.callback(file.close)
             return file, Path(name).stat().st_size if Path(name).is_file() else None
         except OSError as error:
-            raise SettingError("--upload-file", name, error.strerror or "?") from error
+            problem = SettingError("--upload-file", name, error.strerror or "?")
+            raise _Failure(problem, EXIT_READ) from error
 
     def _counted(self, pieces: Iterable[bytes], total: int | None) -> Iterator[bytes]:
         """Pass a body on, and show how much of it has gone."""
@@ -352,15 +391,19 @@ class _Run:
         arguments = self._arguments
         is_failure = response.status >= 400
         with response, ExitStack() as stack:
-            output = self._open_output(stack)
-            if arguments.include or arguments.head:
-                output.write(heading(response))
-                output.flush()
+            shows_heading = arguments.include or arguments.head
             if arguments.fail and is_failure:
+                # A FILE that is there keeps what it has.
+                if shows_heading and arguments.output in (None, "-"):
+                    sys.stdout.buffer.write(heading(response))
                 self._complain(
                     ValueError(f"the server answered with {response.status}")
                 )
                 return EXIT_HTTP_ERROR
+            output = self._open_output(stack)
+            if shows_heading:
+                output.write(heading(response))
+                output.flush()
             bar = Progress("down", response.content_length, enabled=self._show_bar)
             try:
                 for piece in response.chunks(flushes=True):
@@ -381,8 +424,8 @@ class _Run:
         try:
             return stack.enter_context(Path(name).open("wb"))
         except OSError as error:
-            problem = error.strerror or "cannot be written"
-            raise SettingError("--output", name, problem) from error
+            problem = SettingError("--output", name, error.strerror or "?")
+            raise _Failure(problem, EXIT_WRITE) from error
 
     def _written_out(self, response: Response | None) -> str:
         facts = {
@@ -402,17 +445,17 @@ class _Run:
 
 def heading(response: Response) -> bytes:
     """Write status and headers as HTTP/1.1 would."""
-    lines = [f"HTTP/1.1 {status_line(response.status, response.reason)}"]
+    lines = [f"HTTP/1.1 {response.status} {response.reason}".rstrip()]
     lines += [f"{name}: {value}" for name, value in response.headers]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def read_data(kind: str, text: str) -> bytes:
-    """Turn one data flag into bytes, as curl does. Raises SettingError."""
+    """Turn one data flag into bytes, as curl does."""
     if kind == "encode":
         return _encoded(text)
     if kind == "raw" or not text.startswith("@"):
-        return text.encode()
+        return os.fsencode(text)
     data = _read_file(text[1:])
     return data.replace(b"\r", b"").replace(b"\n", b"") if kind == "text" else data
 
@@ -423,7 +466,7 @@ def _encoded(text: str) -> bytes:
     if place < 0:
         return quote_plus(text).encode()
     name, rest = text[:place], text[place + 1 :]
-    content = _read_file(rest) if text[place] == "@" else rest.encode()
+    content = _read_file(rest) if text[place] == "@" else os.fsencode(rest)
     encoded = quote_plus(content)
     return (f"{name}={encoded}" if name else encoded).encode()
 
@@ -443,7 +486,8 @@ def _read_file(name: str) -> bytes:
     try:
         return Path(name).read_bytes()
     except OSError as error:
-        raise SettingError("data", f"@{name}", error.strerror or "?") from error
+        problem = SettingError("data", f"@{name}", error.strerror or "?")
+        raise _Failure(problem, EXIT_READ) from error
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """The shell commands, from their arguments to output and exit status."""
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -83,6 +84,53 @@ def test_ping_of_nonsense_is_unknown(run):
     status, out, _ = run("ping", url="http://x")
     assert status == 3
     assert out.startswith(b"AJP UNKNOWN - URL = 'http://x': expected ajp://")
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (("-t", "-1"), "argument -t/--timeout: "),
+        (
+            ("-t", "nan"),
+            "argument -t/--timeout: invalid number of seconds value: 'nan'",
+        ),
+        (("-t", "inf"), "argument -t/--timeout: "),
+        (("-t", "0"), "argument -t/--timeout: "),
+        (("-w", "x"), "argument -w/--warning: "),
+        (("--nosuch",), "no such flag: --nosuch"),
+        (("--host", "a\nb"), "header Host: the value holds a control character"),
+        (("--packet-size", "1"), "packet_size = 1: expected a whole number from 8192"),
+        (("--secret-file", "/none"), "secret_file = '/none': cannot be read: No such"),
+    ],
+)
+def test_ping_that_is_asked_wrongly_is_unknown(capfd, site, flags, problem):
+    try:
+        status = main(["ping", *flags, f"{site.url}/hello"])
+    except SystemExit as end:
+        status = end.code
+    out, error = capfd.readouterr()
+    assert (status, error) == (3, "")
+    assert out.startswith(f"AJP UNKNOWN - {problem}")
+    assert out.count("\n") == 1
+
+
+def test_ping_bounds_the_whole(capfd):
+    def trickling(peer):
+        peer.packet()
+        peer.send(CPONG)
+        peer.packet()
+        peer.send(HEAD)
+        peer.sock.settimeout(0.01)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    peer.sock.recv(1)
+                    return
+                peer.send(body(b"x"))
+
+    with ScriptedServer(trickling) as server:
+        assert main(["ping", "-t", "0.2", f"{server.url}/x"]) == 2
+    assert "not done within" in capfd.readouterr().out
 
 
 def test_ping_can_be_quiet(run):
@@ -243,17 +291,18 @@ def test_request_to_nobody_is_7(run):
     assert error == "paste-ajp: 127.0.0.1:1: Connection refused (while connecting)\n"
 
 
-def test_request_that_waits_too_long_is_28(capfd):
+@pytest.mark.parametrize(
+    ("flag", "said"), [("-m", "not done within"), ("--timeout", "silent for")]
+)
+def test_request_that_waits_too_long_is_28(capfd, flag, said):
     def silent(peer):
         peer.packet()
         peer.send(HEAD, body(b"x"))
         peer.packet()
 
     with ScriptedServer(silent) as server:
-        assert main(["request", "-m", "0.05", server.url]) == 28
-    assert (
-        "silent for 0.05 s (while reading the response body)" in capfd.readouterr().err
-    )
+        assert main(["request", flag, "0.05", server.url]) == 28
+    assert f"{said} 0.05 s (while reading the response body)" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -261,8 +310,10 @@ def test_request_that_waits_too_long_is_28(capfd):
     [
         (("-H", "novalue"), "--header = 'novalue': expected NAME: VALUE"),
         (("--attribute", "x"), "--attribute = 'x': expected NAME=VALUE"),
-        (("-d", "@/none"), "data = '@/none': No such file or directory"),
-        (("-T", "/none"), "--upload-file = '/none': No such file or directory"),
+        (("-X", "BAD METHOD"), "request = "),
+        (("-H", "X-A: a\nb"), "request = "),
+        (("-H", "Content-Length: x", "-d", "a"), "request = "),
+        (("--secret-file", "/none"), "secret_file = '/none': "),
         (("--packet-size", "1"), "packet_size = 1: expected a whole number from 8192"),
         (("-H", "X: " + "a" * 9000), "request = "),
     ],
@@ -271,6 +322,62 @@ def test_request_that_cannot_be_sent_is_2(run, flags, problem):
     status, _, error = run("request", *flags)
     assert status == 2
     assert error.startswith(f"paste-ajp: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "problem"),
+    [
+        (("-d", "@/none"), 26, "data = '@/none': No such file or directory"),
+        (("-T", "/none"), 26, "--upload-file = '/none': No such file or directory"),
+        (("-o", "/none/x"), 23, "--output = '/none/x': No such file or directory"),
+    ],
+)
+def test_request_exits_as_curl_does_for_files(run, flags, status, problem):
+    code, _, error = run("request", *flags, path="/hello")
+    assert (code, error) == (status, f"paste-ajp: {problem}\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [("http://h/", 1), ("ajp:///x", 3), ("ajp://no-such-host.invalid/", 6)],
+)
+def test_request_exits_as_curl_does_for_urls(run, url, status):
+    code, _, error = run("request", url=url)
+    assert code == status
+    assert error.startswith("paste-ajp: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["nan", "-1", "inf"])
+def test_request_refuses_times_that_are_none(capsys, value):
+    with pytest.raises(SystemExit) as caught:
+        main(["request", f"--max-time={value}", "ajp://h"])
+    assert caught.value.code == 2
+    assert "invalid number of seconds value" in capsys.readouterr().err
+
+
+def test_request_to_a_server_with_an_odd_status_is_an_error(capfd):
+    def script(peer):
+        peer.packet()
+        peer.send(HEAD.replace(b"\x00\xc8", b"\x03\xe8"))  # 1000
+        peer.packet()
+
+    with ScriptedServer(script) as server:
+        assert main(["request", "-i", server.url]) == 56
+    assert "status 1000: expected 100 to 999" in capfd.readouterr().err
+
+
+def test_request_that_fails_leaves_the_file_alone(run, tmp_path):
+    file = tmp_path / "o"
+    file.write_text("precious")
+    flags = ("-f", "-o", str(file))
+    assert run("request", *flags, path="/status?status=404%20No")[0] == 22
+    assert file.read_text() == "precious"
+
+
+def test_request_can_do_without_user_agent(run):
+    _, out, _ = run("request", "-A", "", path="/dump")
+    assert "HTTP_USER_AGENT" not in told(out)
 
 
 def test_request_over_a_unix_socket(tmp_path, capfd):

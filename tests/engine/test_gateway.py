@@ -392,6 +392,7 @@ def test_an_ini_section_makes_a_gateway():
     [
         ({}, "target = '': expected a host name or address after ajp://"),
         ({"target": "h", "timout": "1"}, "timout = '1': no such setting; did you"),
+        ({"target": "h", "timeout": "0"}, "timeout = 0: expected more than 0"),
         ({"target": "h", "pool_size": "0"}, "pool_size = '0': expected a whole"),
         ({"target": "http://h"}, "target = 'http://h': expected ajp://host:port"),
     ],
