@@ -361,11 +361,12 @@ class IniTarget:
                 section.code or "another server",
             )
             return {}
-        written: dict[str, object] = dict(section.stated)
-        if "fork" in section.code:
-            from paste_ajp import deploy
+        from paste_ajp import deploy
 
-            written = deploy.in_fork_terms(written)
+        translate = deploy.in_thread_terms
+        if "fork" in section.code:
+            translate = deploy.in_fork_terms
+        written: dict[str, object] = translate(section.stated)
         try:
             Settings.parse(written)
         except SettingError as error:

@@ -11,9 +11,10 @@ BindError as they are; pserve would turn a SystemExit into exit status 0.
 from __future__ import annotations
 
 import configparser
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 from urllib.parse import quote
 
 from paste.deploy import loadapp
@@ -26,6 +27,9 @@ from paste_ajp.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+#: flup had no limit of threads (``sys.maxsize``); ours is this.
+MOST_THREADS: Final = 1000
 
 
 class Runner:
@@ -135,10 +139,36 @@ def in_fork_terms(given: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def in_thread_terms(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Let flup's minSpare and maxSpare stand without maxThreads, as they did.
+
+    flup knew no limit of threads: without one there are as many as the spare ones
+    demand. A maxSpare below minSpare meant minSpare.
+    """
+    settings = dict(given)
+    names = {fold(name): name for name in settings}
+    spare = {
+        folded: int(str(settings[names[folded]]))
+        for folded in ("minspare", "minsparethreads", "maxspare")
+        # What is no number is the settings' own business.
+        if folded in names
+        and re.fullmatch(r"\s*[0-9]{1,4}\s*", str(given[names[folded]]))
+    }
+    least = spare.get("minspare", spare.get("minsparethreads", 0))
+    most = spare.get("maxspare", 0)
+    if 0 < most < least:
+        settings[names["maxspare"]] = most = least
+    if not names.keys() & {"threads", "maxthreads"}:
+        default = Settings().threads
+        if max(least, most) > default:
+            settings["threads"] = min(max(least, most), MOST_THREADS)
+    return settings
+
+
 def _factory(
     global_conf: Mapping[str, str],
     given: Mapping[str, str],
-    translate: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
+    translate: Callable[[Mapping[str, Any]], dict[str, Any]] = in_thread_terms,
 ) -> Runner:
     given = {name: text for name, text in given.items() if name not in LOADER_KEYS}
     ini = _ini_file(global_conf)

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 #: flup's way to say that an argument was not given, where None means another.
 NoDefault: Final = object()
 
-#: flup had no limit of threads (``sys.maxsize``); ours is this.
-_MOST_THREADS: Final = 1000
-
 
 class Request:
     """What :meth:`WSGIServer.handler` and :meth:`WSGIServer.error` work on.
@@ -199,11 +196,12 @@ class WSGIServer(_FlupServer):
         self.multiprocess = multiprocess
         if "maxThreads" in settings:
             most = max(settings["maxThreads"], settings.get("minSpare", 1))
-            settings["maxThreads"] = min(most, _MOST_THREADS)
+            settings["maxThreads"] = min(most, deploy.MOST_THREADS)
         if not multithreaded:
             for name in ("minSpare", "maxSpare", "maxThreads"):
                 settings.pop(name, None)
             settings["threads"] = 1
+        settings = deploy.in_thread_terms(settings)
         extra = dict(environ or {})
         if multiprocess:
             extra["wsgi.multiprocess"] = True

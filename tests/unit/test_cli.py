@@ -152,6 +152,12 @@ def test_what_pastedeploy_would_drop_is_used():
     assert settings().port == 81
 
 
+def test_spare_threads_of_a_section_need_no_limit():
+    ini("[server:main]\nuse = egg:paste_ajp\nminSpare = 10\nmaxSpare = 20")
+    assert cli.main(["serve", "x.ini"]) == 0
+    assert settings().threads == 20
+
+
 def test_fork_section_is_understood():
     ini("[server:main]\nuse = egg:paste_ajp#ajp_fork\nmaxSpare = 3")
     assert cli.main(["serve", "x.ini"]) == 0

@@ -112,6 +112,20 @@ def test_fork_server_may_be_told_of_children_and_threads():
     assert (settings().processes, settings().threads) == (7, 2)
 
 
+def test_spare_threads_need_no_limit():
+    deploy.server_factory({}, minSpare="10", maxSpare="20")
+    assert (settings().min_spare, settings().max_spare, settings().threads) == (
+        10,
+        20,
+        20,
+    )
+
+
+def test_spare_threads_that_are_no_number_are_refused_by_name():
+    with pytest.raises(SettingError, match="min_spare = 'many': expected a whole"):
+        deploy.server_factory({}, minSpare="many")
+
+
 def test_section_may_inherit_from_another(load):
     load(
         "[server:main]\npaste.server_runner = paste_ajp.deploy:server_runner\n"

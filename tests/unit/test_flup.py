@@ -100,6 +100,21 @@ def test_thread_numbers_bend_as_flups_did(keywords, threads):
     assert settings_of(**keywords).threads == threads
 
 
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({"minSpare": 10}, (10, 0, 10)),
+        ({"minSpare": 10, "maxSpare": 5}, (10, 10, 10)),
+        ({"minSpare": 1, "maxSpare": 5}, (1, 5, 8)),
+        ({"maxSpare": 20}, (1, 20, 20)),
+        ({"minSpare": 10, "maxSpare": 20, "threads": 15}, (10, 20, 15)),
+    ],
+)
+def test_spare_threads_need_no_limit(keywords, expected):
+    settings = settings_of(**keywords)
+    assert (settings.min_spare, settings.max_spare, settings.threads) == expected
+
+
 def test_multiprocess_is_told_to_the_application():
     settings_of(multiprocess=True)
     assert FakeServer.made[-1].environ == {"wsgi.multiprocess": True}
