@@ -54,8 +54,9 @@ def printable(text: str, limit: int = 500) -> str:
 class FloodGate(logging.Filter):
     """Lets pass GATE_RECORDS of one kind in GATE_SECONDS, so that no log is flooded.
 
-    A kind is the place in the code that logs: what a remote sends does not make a
-    new one. The last record that passes says that more will be missing, and the
+    A kind is a message without its arguments, and the place in the code that logs it:
+    what a remote sends does not make a new one. (In the compiled build all places
+    are one.) The last record that passes says that more will be missing, and the
     first one after that how many were. DEBUG passes always. Any thread may log.
     """
 
@@ -66,8 +67,8 @@ class FloodGate(logging.Filter):
         self._everything = everything  # or what says MAY_REPEAT alone
         self._clock = clock
         self._lock = threading.Lock()
-        #: Place -> when its time began, records since then.
-        self._seen: dict[tuple[str, int], tuple[float, int]] = {}
+        #: Kind -> when its time began, records since then.
+        self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether a record is logged."""
@@ -75,16 +76,16 @@ class FloodGate(logging.Filter):
             self._everything or getattr(record, "may_repeat", False)
         ):
             return True
-        place = record.pathname, record.lineno
+        kind = record.pathname, record.lineno, record.msg
         now = self._clock()
         with self._lock:
-            since, count = self._seen.get(place, (now, 0))
+            since, count = self._seen.get(kind, (now, 0))
             missed = 0
             if now - since >= GATE_SECONDS:
                 missed = max(0, count - GATE_RECORDS)
                 since, count = now, 0
             count += 1
-            self._seen[place] = since, count
+            self._seen[kind] = since, count
         if count > GATE_RECORDS:
             return False
         if count == GATE_RECORDS:

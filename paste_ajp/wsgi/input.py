@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 from paste_ajp.wsgi.exchange import Exchange, FrontEndGone
 
@@ -84,7 +84,7 @@ class RequestBody:
         self._pos = end
         return self._piece[pos:end]
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         """Fill `buffer`, unless the body ends first; return how much was filled."""
         view = memoryview(buffer).cast("B")
         data = self.read(len(view))

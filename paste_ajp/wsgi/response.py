@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sized
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from paste_ajp.logs import app_log, printable
 from paste_ajp.protocol import HeaderRefused
@@ -221,11 +221,16 @@ class Response:
 
     def start_response(
         self,
-        status: str,
-        headers: list[tuple[str, str]],
+        status: Any,
+        headers: Any,
         exc_info: ExcInfo | None = None,
     ) -> Callable[[bytes], None]:
-        """PEP 3333's start_response. Raises ApplicationError, HeaderRefused."""
+        """PEP 3333's start_response. Raises ApplicationError, HeaderRefused.
+
+        Whatever an application gives is Any here and below: the compiled build holds
+        arguments to their types, and would refuse with a TypeError of its own what
+        is taken, or refused by name, in here.
+        """
         if exc_info:
             try:
                 if self.headers_sent:
@@ -278,7 +283,7 @@ class Response:
                 "response header %s dropped, here and from now on: %s", name, problem
             )
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Any) -> None:
         """PEP 3333's write: sends `data`, and flushes, before it returns."""
         if type(data) is not bytes:
             data = self._to_bytes(data)
@@ -299,7 +304,7 @@ class Response:
 
     # -- the body ---------------------------------------------------------------
 
-    def send_result(self, result: Iterable[bytes]) -> None:
+    def send_result(self, result: Any) -> None:
         """Send what the application returned, to its End Response.
 
         Each piece is sent, and flushed, before the next is asked for. Where all of
@@ -311,6 +316,7 @@ class Response:
             return
         if not (isinstance(result, FileWrapper) and self._send_file(result)):
             one_piece = isinstance(result, Sized) and len(result) == 1
+            piece: Any
             for piece in result:
                 if type(piece) is not bytes:
                     piece = self._to_bytes(piece)
@@ -326,7 +332,7 @@ class Response:
                     break
         self._finish(b"")
 
-    def _send_at_once(self, body: bytes) -> bool:
+    def _send_at_once(self, body: Any) -> bool:
         """Send headers, a body of one packet and the End Response in one go.
 
         What nearly every response comes to. Returns False, with nothing done, where
@@ -354,7 +360,7 @@ class Response:
         self._exchange.finish(packets)
         return True
 
-    def _send_list(self, result: list[bytes] | tuple[bytes, ...]) -> None:
+    def _send_list(self, result: Any) -> None:
         if len(result) == 1:
             body = result[0]
             if type(body) is not bytes:

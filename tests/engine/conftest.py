@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from webtest.lint import middleware as lint
 
+from paste_ajp.engine import threaded
 from paste_ajp.engine.threaded import ThreadedServer
 from paste_ajp.settings import Settings
 from tests.engine.front_end import DEADLINE, FrontEnd
@@ -21,6 +22,13 @@ def wait_until(is_so, seconds=DEADLINE):
     while not is_so():
         assert time.monotonic() < end, "the deadline has passed"
         time.sleep(0.002)
+
+
+#: For tests that put something else in the place of a method, or of a class.
+NOT_COMPILED = pytest.mark.skipif(
+    not threaded.__file__.endswith(".py"),
+    reason="a compiled object has the methods that it has",
+)
 
 
 def open_descriptors():

@@ -16,7 +16,7 @@ from paste_ajp.engine.channel import Phase
 from paste_ajp.engine.threaded import DEAD_TIMERS
 from paste_ajp.logs import GATE_RECORDS, protocol_gate, server_gate
 from paste_ajp.protocol import CPing, CPong, EndResponse, SendBodyChunk, SendHeaders
-from tests.engine.conftest import hello, wait_until
+from tests.engine.conftest import NOT_COMPILED, hello, wait_until
 from tests.engine.front_end import DEADLINE, forward
 from tests.engine.test_refusals import CHUNK, HOST, answer, length, packet, request
 
@@ -271,6 +271,7 @@ def test_closed_connection_is_not_kept_for_its_timer(serve):
 # -- our own faults ------------------------------------------------------------------
 
 
+@NOT_COMPILED
 def test_crashed_worker_is_replaced_and_logged(serve, caplog):
     site = serve(hello)
     site.ask()
@@ -292,6 +293,7 @@ def test_crashed_worker_is_replaced_and_logged(serve, caplog):
     assert server._crew.threads == 2
 
 
+@NOT_COMPILED
 def test_fault_on_one_channel_closes_that_one_alone(serve, caplog):
     site = serve(hello)
     with site.connect() as one, site.connect() as other:
