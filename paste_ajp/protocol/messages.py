@@ -15,6 +15,10 @@ _CONFIDENTIAL: Final = frozenset(
 )
 
 
+#: Attributes that httpd and mod_jk send and lighttpd never does. AJP notes 5.3.
+NOT_FROM_LIGHTTPD: Final = ("jvm_route", "ssl_session", "ssl_key_size", "stored_method")
+
+
 class ForwardRequest(NamedTuple):
     """A request, complete but for its body. Front end to container.
 
@@ -65,15 +69,16 @@ class ForwardRequest(NamedTuple):
     def looks_like_lighttpd(self) -> bool:
         """Whether everything that tells lighttpd's mod_ajp13 from others fits.
 
-        It sends neither a remote host nor the request attributes of httpd and
-        mod_jk, and never an upload without length. Remotes cannot influence these.
+        It sends neither a remote host nor any request attribute, but a
+        Content-Length with every request. Remotes cannot influence the first two.
         """
-        if self.remote_host is not None or self.is_chunked:
+        if (
+            self.remote_host is not None
+            or self.content_length is None
+            or self.request_attributes
+        ):
             return False
-        for name, _ in self.request_attributes:
-            if name in ("AJP_REMOTE_PORT", "AJP_LOCAL_ADDR"):
-                return False
-        return True
+        return not any(name in self.attributes for name in NOT_FROM_LIGHTTPD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ no packet are skipped up to the next that could be one.
 from __future__ import annotations
 
 from paste_ajp.protocol.codes import MAGIC_TO_CONTAINER, MAGIC_TO_FRONT_END
+from paste_ajp.protocol.messages import NOT_FROM_LIGHTTPD
 from paste_ajp.protocol.to_container import find_content_length, is_raw_chunk
 from paste_ajp.tracing.dissect import PacketView, dissect, looks_like_message
 
@@ -115,10 +116,17 @@ class Conversation:
 
 def _looks_like_lighttpd(view: PacketView) -> bool:
     """As ForwardRequest.looks_like_lighttpd, of a request that may be broken."""
-    named = view.fields.get("request_attributes")
-    known = {pair[0] for pair in named} if isinstance(named, list) else set()
-    is_nameless = view.fields.get("remote_host") is None
-    return is_nameless and not known & {"AJP_REMOTE_PORT", "AJP_LOCAL_ADDR"}
+    fields = view.fields
+    headers = fields.get("headers")
+    names = {pair[0] for pair in headers} if isinstance(headers, list) else set()
+    attributes = fields.get("attributes")
+    told = {pair[0] for pair in attributes} if isinstance(attributes, list) else set()
+    return (
+        fields.get("remote_host") is None
+        and "content-length" in names
+        and not fields.get("request_attributes")
+        and not told & set(NOT_FROM_LIGHTTPD)
+    )
 
 
 def _is_unasked_body(payload: bytes) -> bool:

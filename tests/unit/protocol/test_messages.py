@@ -27,30 +27,50 @@ def test_messages_cannot_change():
         BodyChunk(b"a").data = b"b"  # type: ignore[misc]
 
 
+LENGTH = ("Content-Length", "0")
+
+
 @pytest.mark.parametrize(
     ("request_", "looks"),
     [
-        pytest.param(build_forward_request(), True, id="lighttpd"),
-        pytest.param(
-            build_forward_request(request_attributes=[("X", "y")]),
-            True,
-            id="another attribute",
-        ),
-        pytest.param(
-            build_forward_request(request_attributes=[("AJP_REMOTE_PORT", "1")]),
-            False,
-            id="httpd, mod_jk",
-        ),
-        pytest.param(
-            build_forward_request(request_attributes=[("AJP_LOCAL_ADDR", "::1")]),
-            False,
-            id="local address",
-        ),
-        pytest.param(build_forward_request(remote_host=""), False, id="Undertow"),
+        pytest.param(build_forward_request(headers=[LENGTH]), True, id="lighttpd"),
+        pytest.param(build_forward_request(), False, id="no length"),
         pytest.param(
             build_forward_request(headers=[("Transfer-Encoding", "chunked")]),
             False,
             id="chunked",
+        ),
+        pytest.param(
+            build_forward_request(headers=[LENGTH], remote_host=""),
+            False,
+            id="Undertow",
+        ),
+        *(
+            pytest.param(
+                build_forward_request(
+                    headers=[LENGTH], request_attributes=[(name, "1")]
+                ),
+                False,
+                id=name,
+            )
+            for name in ("AJP_REMOTE_PORT", "AJP_LOCAL_ADDR", "X")
+        ),
+        *(
+            pytest.param(
+                build_forward_request(headers=[LENGTH], attributes={name: value}),
+                False,
+                id=name,
+            )
+            for name, value in (
+                ("jvm_route", "r1"),
+                ("ssl_session", "00"),
+                ("ssl_key_size", 256),
+            )
+        ),
+        pytest.param(
+            build_forward_request(method="PATCH", headers=[LENGTH]),
+            False,
+            id="stored method",
         ),
     ],
 )

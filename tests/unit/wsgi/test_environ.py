@@ -36,6 +36,11 @@ def refusal_of(*args, **keywords):
     return caught.value.status, str(caught.value)
 
 
+def test_path_of_a_front_end_that_says_little_is_decoded():
+    environ = environ_of(req_uri="/a%20b%2Fc", request_attributes=())
+    assert environ["PATH_INFO"] == "/a b/c"
+
+
 # -- the whole of it -------------------------------------------------------------
 
 
@@ -376,7 +381,8 @@ def test_query_with_other_bytes_passes_as_it_is(req_uri):
     assert environ["QUERY_STRING"] == "\xe9\x85 %"
 
 
-LIGHTTPD = ()  # it sends no request attribute at all
+#: It sends no request attribute at all, and a length with every request.
+LIGHTTPD = {"request_attributes": (), "headers": [("Content-Length", "0")]}
 
 
 @pytest.mark.parametrize(
@@ -393,7 +399,7 @@ LIGHTTPD = ()  # it sends no request attribute at all
 @pytest.mark.parametrize("how", ["by its looks", "by the setting"])
 def test_path_from_lighttpd_is_not_decoded_again(sent, uri, how):
     if how == "by its looks":
-        environ = environ_of(req_uri=sent, request_attributes=LIGHTTPD)
+        environ = environ_of(req_uri=sent, **LIGHTTPD)
     else:
         environ = environ_of(req_uri=sent, settings={"uri_encoding": "decoded"})
     assert environ["PATH_INFO"] == sent
@@ -403,7 +409,7 @@ def test_path_from_lighttpd_is_not_decoded_again(sent, uri, how):
 def test_setting_tells_that_what_looks_like_lighttpd_is_another():
     environ = environ_of(
         req_uri="/%41",
-        request_attributes=LIGHTTPD,
+        **LIGHTTPD,
         settings={"uri_encoding": "escaped"},
     )
     assert environ["PATH_INFO"] == "/A"
@@ -446,16 +452,15 @@ def test_options_of_the_whole_server_has_no_path():
 
 
 @pytest.mark.parametrize(
-    ("sent", "attributes", "path"),
-    [("/a%20b%2541", [PORT], "/a%20b%2541"), ("/a b%41", LIGHTTPD, "/a%20b%2541")],
+    ("sent", "marks", "path"),
+    [
+        ("/a%20b%2541", {"request_attributes": [PORT]}, "/a%20b%2541"),
+        ("/a b%41", LIGHTTPD, "/a%20b%2541"),
+    ],
     ids=["httpd", "lighttpd"],
 )
-def test_path_stays_encoded_for_applications_that_decode_it(sent, attributes, path):
-    environ = environ_of(
-        req_uri=sent,
-        request_attributes=attributes,
-        settings={"unquote_path": False},
-    )
+def test_path_stays_encoded_for_applications_that_decode_it(sent, marks, path):
+    environ = environ_of(req_uri=sent, settings={"unquote_path": False}, **marks)
     assert environ["PATH_INFO"] == environ["REQUEST_URI"] == path
 
 
