@@ -10,20 +10,24 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from paste_ajp import deploy
 from paste_ajp.addresses import Address
 from paste_ajp.logs import server_log
-from paste_ajp.options import SettingError
+from paste_ajp.options import SettingError, match_names
 from paste_ajp.serving import Server
-from paste_ajp.settings import Settings
+from paste_ajp.settings import FOREIGN, Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 #: flup's way to say that an argument was not given, where None means another.
 NoDefault: Final = object()
+
+
+#: What a flup server is always given; a default would be in vain.
+_ADDRESS: Final = frozenset({"host", "port", "listen"})
 
 
 class Request:
@@ -71,8 +75,8 @@ def _native(text: str | bytes) -> str:
 class _FlupServer:
     """What flup's two servers have in common."""
 
-    #: What a server is given that says nothing of it; install() changes it.
-    unquotePath = True
+    #: Settings of a server that is given none of the same name; install() has more.
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
     application: WSGIApplication
     environ: dict[str, Any]
@@ -85,7 +89,7 @@ class _FlupServer:
         loggingLevel: int,
         settings: dict[str, Any],
     ) -> None:
-        settings.setdefault("unquotePath", self.unquotePath)
+        settings = _defaulted(settings, self.defaults)
         for name in ("jobClass", "jobArgs"):  # flup takes them, and drops them
             settings.pop(name, None)
         self.application = application
@@ -257,14 +261,32 @@ def _allowed(allowedServers: Any) -> dict[str, object]:  # as the callers' own
     return {"allowedServers": "*" if allowedServers is None else allowedServers}
 
 
-def install(*, unquotePath: bool = True) -> None:
+def _defaulted(given: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the defaults that ``given`` does not speak of, in whatever spelling."""
+    if not defaults:
+        return given
+    named = match_names(Settings.rows(), given, FOREIGN)
+    if "secret" in named or "secret_file" in named:
+        defaults = {n: v for n, v in defaults.items() if not n.startswith("secret")}
+    return {**defaults, **named}
+
+
+def install(*, unquotePath: bool = True, **settings: Any) -> None:
     """Make ``from flup.server.ajp import WSGIServer`` give ours.
 
     For code that cannot be changed; call it before that code is imported, or
     at any time when it imports flup as late as tracd does. flup itself need not
     be installed. ``unquotePath=False`` leaves PATH_INFO encoded, as flup did,
-    for callers that decode it themselves.
+    for callers that decode it themselves. Other settings, as ``secret`` or
+    ``allowed_servers``, hold for each server that is not given them: that code
+    cannot name them. Raises SettingError.
     """
+    defaults = match_names(
+        Settings.rows(), {"unquotePath": unquotePath, **settings}, FOREIGN
+    )
+    for name in _ADDRESS & defaults.keys():
+        raise SettingError(name, defaults[name], "the code that is served decides it")
+    Settings.parse(defaults)
     package = _package("flup.server")
     for name, server in (("ajp", WSGIServer), ("ajp_fork", ForkWSGIServer)):
         full_name = f"flup.server.{name}"
@@ -275,7 +297,7 @@ def install(*, unquotePath: bool = True) -> None:
             {
                 "__doc__": server.__doc__,
                 "__module__": full_name,
-                "unquotePath": unquotePath,
+                "defaults": defaults,
             },
         )
         vars(module)["WSGIServer"] = ours

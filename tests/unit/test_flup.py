@@ -324,6 +324,37 @@ def test_installed_server_may_leave_paths_encoded():
     assert flup.WSGIServer(application).settings.unquote_path is True
 
 
+@pytest.mark.usefixtures("maybe_flup")
+def test_installed_server_has_settings_that_its_caller_does_not_know():
+    flup.install(secret="geheim", allowedServers="10.0.0.1", threads=3)
+    from flup.server.ajp import WSGIServer
+
+    settings = WSGIServer(application, bindAddress=("", 8009), maxThreads=4).settings
+    assert settings.secret == "geheim"
+    assert str(settings.allowed_servers) == "10.0.0.1"
+    assert settings.threads == 4
+    assert flup.WSGIServer(application).settings.secret is None
+
+
+@pytest.mark.usefixtures("maybe_flup")
+def test_secret_of_a_caller_counts_more_than_an_installed_one():
+    flup.install(secret="geheim")
+    from flup.server.ajp import WSGIServer
+
+    settings = WSGIServer(application, secret_file="/etc/secret").settings
+    assert (settings.secret, settings.secret_file) == (None, "/etc/secret")
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [({"thread": 4}, "no such setting"), ({"port": 1}, "the code that is served")],
+)
+def test_wrong_setting_is_refused_by_install(wrong, problem):
+    with pytest.raises(SettingError, match=problem):
+        flup.install(**wrong)
+
+
 @pytest.mark.usefixtures("modules")
 def test_module_that_is_imported_already_is_changed():
     module = pytest.importorskip("flup.server.ajp")
