@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +28,7 @@ from paste_ajp.engine.prefork import (
 from paste_ajp.engine.signals import (
     ADD_SIGNAL,
     CHILD_SIGNAL,
+    ONE_WISH_SECONDS,
     RELOAD_SIGNAL,
     REMOVE_SIGNAL,
     STOP_SIGNALS,
@@ -83,7 +86,8 @@ class Server:
         self._is_starting = False
         self._stop_asked = False
         self._stop_at_once = False
-        self._stop_signals = 0
+        #: The last stop signal and its time.
+        self._stop_wish: tuple[str, float] | None = None
 
     # -- start --------------------------------------------------------------------
 
@@ -239,11 +243,13 @@ class Server:
         SystemExit in a child that was forked, when that is done.
         """
         self._reload = False
-        self._stop_signals = 0
+        self._stop_wish = None
         self.bind()
         handlers: dict[str, Callable[[], None]] = {}
         if install_signal_handlers and in_main_thread():
-            handlers = dict.fromkeys(STOP_SIGNALS, self._on_stop_signal)
+            handlers = {
+                name: partial(self._on_stop_signal, name) for name in STOP_SIGNALS
+            }
             handlers[RELOAD_SIGNAL] = self._on_reload_signal
             handlers[UPGRADE_SIGNAL] = self._on_upgrade_signal
             handlers[TRACE_SIGNAL] = self._on_trace_signal
@@ -262,10 +268,16 @@ class Server:
                 self.wait()
         return self._reload
 
-    def _on_stop_signal(self) -> None:
+    def _on_stop_signal(self, name: str) -> None:
         engine = self._engine
-        self._stop_signals += 1
-        if self._stop_signals > 1 or (engine is not None and engine.draining):
+        now = time.monotonic()
+        wished, self._stop_wish = self._stop_wish, (name, now)
+        if wished is not None:
+            first, at = wished
+            if first != name and now - at < ONE_WISH_SECONDS:
+                self._stop_wish = wished
+                return
+        if wished is not None or (engine is not None and engine.draining):
             server_log.warning("asked to stop once more: stopping at once")
             self._shut_down_aside(graceful=False)
         else:

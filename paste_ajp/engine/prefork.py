@@ -44,7 +44,7 @@ from paste_ajp.engine.child import (
 from paste_ajp.engine.link import Link
 from paste_ajp.engine.listeners import Listener
 from paste_ajp.engine.notify import Notifier
-from paste_ajp.engine.signals import TRACE_SIGNAL, in_main_thread
+from paste_ajp.engine.signals import TRACE_SIGNAL, in_main_thread, wait_for
 from paste_ajp.engine.supervision import Beat, Order, Phase, Supervisor
 from paste_ajp.logs import server_log
 from paste_ajp.settings import Settings
@@ -235,7 +235,7 @@ class PreforkServer:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped; False if it has not in time."""
-        return self._stopped.wait(timeout)
+        return wait_for(self._stopped, timeout)
 
     def wake(self) -> None:
         """Have the loop look around."""

@@ -22,10 +22,29 @@ ADD_SIGNAL = "SIGTTIN"
 REMOVE_SIGNAL = "SIGTTOU"
 CHILD_SIGNAL = "SIGCHLD"
 
+#: Seconds after which a waiting main thread looks whether a handler is due.
+LOOK_SECONDS = 1.0
+#: Seconds in which stop signals of two kinds are one wish: hupper sends SIGTERM and
+#: interrupts the main thread besides, a terminal's Ctrl-C goes to it and to us.
+ONE_WISH_SECONDS = 2.0
+
 
 def in_main_thread() -> bool:
     """Signals can be handled in the main thread alone."""
     return threading.current_thread() is threading.main_thread()
+
+
+def wait_for(event: threading.Event, timeout: float | None = None) -> bool:
+    """Wait as ``event.wait`` does, and hear of signals that nobody has sent.
+
+    ``_thread.interrupt_main()`` calls SIGINT's handler, but wakes nobody who
+    waits for ever: with it hupper, the ``--reload`` of pserve, ends its worker.
+    """
+    if timeout is not None or not in_main_thread():
+        return event.wait(timeout)
+    while not event.wait(LOOK_SECONDS):
+        pass
+    return True
 
 
 @contextmanager

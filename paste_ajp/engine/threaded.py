@@ -32,6 +32,7 @@ from paste_ajp.engine.balance import YIELD_SECONDS, Share
 from paste_ajp.engine.channel import Channel, Phase, set_timeout
 from paste_ajp.engine.listeners import Listener, open_listeners
 from paste_ajp.engine.poller import READABLE, Poller, SelectPoller, best_poller
+from paste_ajp.engine.signals import wait_for
 from paste_ajp.engine.stats import Stats
 from paste_ajp.engine.workers import Crew, Worker
 from paste_ajp.logs import MAY_REPEAT, printable, protocol_log, server_log
@@ -263,7 +264,7 @@ class ThreadedServer:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped; False if it has not in time."""
-        return self._stopped.wait(timeout)
+        return wait_for(self._stopped, timeout)
 
     def __enter__(self) -> ThreadedServer:
         self.start()

@@ -116,7 +116,7 @@ def test_start_that_fails_gives_the_address_back(load, problem, way):
 # -- signals ---------------------------------------------------------------------
 
 PROGRAM = """
-    import logging, os, sys, time
+    import _thread, logging, os, sys, time
     from paste_ajp import Server, Settings
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -125,6 +125,8 @@ PROGRAM = """
         if environ["PATH_INFO"] == "/wait":
             os.write(1, b"inside\\n")
             time.sleep(float(environ["QUERY_STRING"]))
+        if environ["PATH_INFO"] == "/interrupt":
+            _thread.interrupt_main()
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"hello"]
 
@@ -167,6 +169,29 @@ def test_signal_ends_run_when_the_running_request_has_ended(name, result):
         out, errors = process.communicate(timeout=DEADLINE)
     assert out == b"run returned " + result + b"\n"
     assert errors.splitlines()[-1] == b"stopped"
+    assert process.returncode == 0
+
+
+def test_signals_of_two_kinds_at_once_are_one_wish():
+    """hupper sends SIGTERM and interrupts the main thread besides."""
+    with running_program() as (process, front_end):
+        front_end.send(forward("GET", "/wait", attributes={"query_string": "0.3"}))
+        assert process.stdout.readline() == b"inside\n"
+        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGINT)
+        assert front_end.answer()[3::2] == (b"hello", False)
+        _, errors = process.communicate(timeout=DEADLINE)
+    assert b"once more" not in errors
+    assert process.returncode == 0
+
+
+def test_interrupt_that_is_no_signal_ends_run():
+    """With it hupper ends a worker whose monitor was killed."""
+    with running_program() as (process, front_end):
+        front_end.send(forward("GET", "/interrupt"))
+        assert front_end.answer().body == b"hello"
+        _, errors = process.communicate(timeout=DEADLINE)
+    assert b"asked to stop" in errors
     assert process.returncode == 0
 
 
