@@ -36,6 +36,15 @@ class FileWrapper:
         while block := self.filelike.read(self.block_size):
             yield block
 
+    def blocks(self, limit: int) -> Iterator[bytes]:
+        """Yield the file's blocks, `limit` bytes in all and no more."""
+        while limit > 0:
+            block = self.filelike.read(min(limit, self.block_size))
+            if not block:
+                return
+            limit -= len(block)
+            yield block
+
     def packets(
         self, packet_size: int, limit: int | None
     ) -> Iterator[tuple[int, memoryview]] | None:

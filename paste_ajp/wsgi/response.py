@@ -61,8 +61,9 @@ NOT_FOR_APPLICATIONS: Final = frozenset(
 )
 #: Statuses that have no body, whatever the application gives.
 BODILESS: Final = frozenset({204, 205, 304})
-#: Of these, the ones that may not even have a length. Source: RFC 9110, 8.6.
-LENGTHLESS: Final = frozenset({204})
+#: Of these, the ones whose Content-Length is dropped: 204 may have none, and 205 none
+#: but 0. Source: RFC 9110, 8.6 and 15.3.6.
+LENGTHLESS: Final = frozenset({204, 205})
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = (
@@ -284,15 +285,21 @@ class Response:
             )
 
     def write(self, data: Any) -> None:
-        """PEP 3333's write: sends `data`, and flushes, before it returns."""
+        """PEP 3333's write: sends `data`, and flushes, before it returns.
+
+        Raises ApplicationError where it goes beyond the Content-Length, what fits
+        having been sent.
+        """
         if type(data) is not bytes:
             data = self._to_bytes(data)
         if not self._status:
             raise ApplicationError("write called before start_response")
         if self.finished:
             raise ApplicationError("write called after the response was complete")
-        if data:
-            self._send_piece(data)
+        if data and not self._send_piece(data):
+            raise ApplicationError(
+                f"write goes beyond the Content-Length {self._length}"
+            )
 
     @staticmethod
     def _to_bytes(data: object) -> bytes:
@@ -315,9 +322,12 @@ class Response:
                 self._send_list(result)
             return
         if not (isinstance(result, FileWrapper) and self._send_file(result)):
-            one_piece = isinstance(result, Sized) and len(result) == 1
+            one_piece = _is_one_piece(result)
             piece: Any
-            for piece in result:
+            pieces: Iterable[Any] = result
+            if isinstance(result, FileWrapper) and self._length is not None:
+                pieces = result.blocks(self._length - self._sent)
+            for piece in pieces:
                 if type(piece) is not bytes:
                     piece = self._to_bytes(piece)
                 if not self._status:
@@ -424,7 +434,8 @@ class Response:
                 self.finished = True
                 self._exchange.finish(packets)
                 return not surplus
-            send(packets + FLUSH if flush else packets)
+            if packets:
+                send(packets + FLUSH if flush else packets)
             return not surplus
         if head:
             send(head)
@@ -520,6 +531,14 @@ class Response:
         self._sent = 0 if is_head else len(error_page(status, detail))
         self.headers_sent = self.finished = True
         self._exchange.finish(packets)
+
+
+def _is_one_piece(result: Iterable[bytes]) -> bool:
+    """Tell whether the result knows that it has one piece; many cannot say."""
+    try:
+        return isinstance(result, Sized) and len(result) == 1
+    except (AttributeError, NotImplementedError, TypeError):
+        return False
 
 
 def error_page(status: int, detail: str = "") -> bytes:

@@ -226,6 +226,15 @@ def test_wrapper_is_an_iterable_over_blocks():
     assert list(wrapper) == [b"abc", b"def", b"g"]
 
 
+@pytest.mark.parametrize("limit", [0, 1, 4, 6])
+def test_no_more_is_read_of_what_is_no_file_than_was_declared(limit, caplog):
+    reader = io.BytesIO(b"abcdefgh")
+    seen = sent_for(FileWrapper(reader, 3), [length(limit)])
+    assert seen.body == b"abcdefgh"[:limit]
+    assert reader.tell() == limit
+    assert caplog.records == []
+
+
 def test_wrapper_closes_its_file():
     file = io.BytesIO()
     FileWrapper(file).close()

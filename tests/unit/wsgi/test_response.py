@@ -561,12 +561,33 @@ def test_no_further_piece_is_asked_for_when_there_was_one_too_many():
 def test_write_beyond_the_length_is_refused(caplog):
     exchange, response = response_to()
     write = response.start_response("200 OK", [length(3)])
-    write(b"abcd")
+    with pytest.raises(ApplicationError, match="beyond the Content-Length 3"):
+        write(b"abcd")
     with pytest.raises(ApplicationError):
         write(b"e")
     response.send_result([b"f"])
     assert exchange.response.body == b"abc"
     assert len(caplog.records) == 2
+
+
+def test_write_beyond_the_length_sends_nothing_where_nothing_is_left():
+    exchange, response = response_to(body=[b"unread"])
+    write = response.start_response("200 OK", [length(3)])
+    write(b"abc")
+    sent = len(exchange.sent)
+    with pytest.raises(ApplicationError, match="beyond the Content-Length 3"):
+        write(b"d")
+    assert len(exchange.sent) == sent
+
+
+@pytest.mark.parametrize("error", [TypeError, AttributeError, NotImplementedError])
+def test_result_that_cannot_tell_its_length_is_sent(error):
+    class Lazy(Pieces):
+        def __len__(self):
+            raise error
+
+    seen = sent_for(Lazy(b"ab", b"c"))
+    assert (seen.body, seen.reuse) == (b"abc", True)
 
 
 @pytest.mark.parametrize(
@@ -655,6 +676,7 @@ def test_written_body_is_not_sent_where_http_has_none(method, status):
         ("HEAD", "404 Not Found", True, True),
         ("GET", "304 Not Modified", True, True),
         ("GET", "204 No Content", True, False),
+        ("GET", "205 Reset Content", True, False),
         ("HEAD", "200 OK", False, False),
         ("GET", "304 Not Modified", False, False),
     ],
