@@ -5,26 +5,67 @@ or printed. Names of cookies stay, and the scheme of an Authorization, because
 they are what one debugs with. Bodies are never part of a trace. The query is
 shown but for parameters whose names say that they are secret: an application
 that puts secrets into other places of a URL has them in every access log too.
+
+Where a name might mean either, it is masked: a trace that shows too little costs
+a look at the application, one that shows too much costs a password.
 """
 
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 MASK = "***"
 
+#: Names that are secret wherever they stand in a name.
+_SECRET_PARTS = (
+    "secret",
+    "pass",
+    "pwd",
+    "token",
+    "apikey",
+    "accesskey",
+    "csrf",
+    "xsrf",
+    "credential",
+    "cookie",
+    "session",
+    "sessid",
+    "jwt",
+    "signature",
+    "authorization",
+    "authentication",
+)
+#: Names that are secret as one of the words of a name: x-auth-user, but no author.
+_SECRET_WORDS = frozenset({"auth", "oauth", "oauth2", "sid", "sig", "otp"})
+#: Names of parameters that are secret where they are the whole name.
+_SECRET_PARAMETERS = frozenset({"code", "key"})
+
+#: Headers and attributes that sound secret, and are not.
+_HARMLESS = frozenset({"auth_type", "access-control-allow-credentials"})
+
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization"})
-_COOKIES = frozenset({"cookie", "cookie2", "set-cookie", "set-cookie2"})
-#: What stands in cookies beside their values, sent by servers and (with $) back.
+_COOKIES = frozenset({"cookie", "cookie2"})
+_SET_COOKIES = frozenset({"set-cookie", "set-cookie2"})
+#: What a Set-Cookie says beside its value.
 _COOKIE_FACTS = re.compile(
-    r"\$?(version|path|domain|port)|comment|commenturl|discard|expires|httponly"
+    r"version|path|domain|port|comment|commenturl|discard|expires|httponly"
     r"|max-age|partitioned|priority|samesite|secure",
     re.IGNORECASE,
 )
-_SECRET_WORDS = ("secret", "passw", "token", "api-key", "api_key", "apikey", "csrf")
 
-_SESSION_IN_PATH = re.compile(r"(?i)(;\s*jsessionid=)[^;/?#\s\"']+")
-_PARAMETER = re.compile(r"([?&;]|^)([^=&;?#]*)=([^&;#\s]*)")
+#: An authority with who it is before the @: https://bob:pw@host
+_USER_INFO = re.compile(r"(://|^//)[^/?#@\s]*(?:@[^/?#@\s]*)*@")
+#: A path parameter, its semicolon as it is or percent-encoded. Its value ends at
+#: the next segment or parameter.
+_PATH_PARAMETER = re.compile(
+    r"(?P<mark>;|%3B)(?P<name>(?:(?!%3B)[^=;/?#])*?)(?P<equals>=|%3D)"
+    r"(?P<value>(?:(?!%3B)[^;/?#])*)",
+    re.IGNORECASE,
+)
+#: Where a name begins inside of a part of a query: some applications take ``;`` for
+#: another ``&``, and a value may be a URL.
+_NAME_IN_PART = re.compile(r"(?:^|[;?])([^=;?]*)=")
 
 
 def mask_header(name: str, value: str) -> str:
@@ -35,59 +76,102 @@ def mask_header(name: str, value: str) -> str:
         known = blank and rest and re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", scheme)
         return f"{scheme} {MASK}" if known else MASK
     if lowered in _COOKIES:
-        return _mask_cookies(value, is_set="set-" in lowered)
+        return _mask_cookies(value)
+    if lowered in _SET_COOKIES:
+        return _mask_set_cookie(value)
     if _sounds_secret(lowered):
         return MASK
-    if lowered in ("referer", "location", "content-location", "origin"):
-        return mask_uri(value)
-    return value
+    return _mask_text(value)
 
 
 def mask_attribute(name: str, value: object) -> object:
     """Return what may be shown of an attribute's value."""
     if name == "query_string" and isinstance(value, str):
         return mask_query(value)
-    if value is not None and _sounds_secret(name.lower()):
+    if not isinstance(value, str):
+        return value  # ssl_key_size, or nothing
+    lowered = name.lower()
+    if _sounds_secret(lowered) or ("auth" in lowered and lowered not in _HARMLESS):
         return MASK
-    if name.upper() in ("HTTP_AUTHORIZATION", "HTTP_COOKIE", "AUTHORIZATION", "COOKIE"):
-        return MASK
-    return mask_uri(value) if isinstance(value, str) else value
+    return _mask_text(value)
 
 
 def mask_query(query: str) -> str:
-    """Mask the parameters of a query whose names say that they are secret."""
+    """Mask the parameters of a query whose names say that they are secret.
 
-    def masked(match: re.Match[str]) -> str:
-        if not _sounds_secret(match[2].lower()):
-            return match[0]
-        return f"{match[1]}{match[2]}={MASK}"
-
-    return _PARAMETER.sub(masked, query)
+    What is masked goes to the next ``&``: a ``;`` may be part of it.
+    """
+    query = _USER_INFO.sub(rf"\g<1>{MASK}@", query)
+    return "&".join(map(_mask_parameter, query.split("&")))
 
 
 def mask_uri(uri: str) -> str:
-    """Mask a session id in the path, and secret parameters of the query."""
-    path, mark, query = uri.partition("?")
-    path = _SESSION_IN_PATH.sub(rf"\g<1>{MASK}", path)
-    return path + mark + (mask_query(query) if mark else "")
+    """Mask credentials in a URL: its user, parameters of path, query and fragment."""
+    uri = _USER_INFO.sub(rf"\g<1>{MASK}@", uri)
+    rest, hash_mark, fragment = uri.partition("#")
+    path, mark, query = rest.partition("?")
+    path = _PATH_PARAMETER.sub(_masked_in_path, path)
+    if hash_mark:
+        # As OAuth's access_token, or a route with a query of its own.
+        before, inner, after = fragment.rpartition("?")
+        fragment = before + inner + mask_query(after)
+    return path + mark + (mask_query(query) if mark else "") + hash_mark + fragment
 
 
-def _mask_cookies(value: str, *, is_set: bool) -> str:
+def _mask_text(value: str) -> str:
+    """Mask what is secret in a value that may be, or hold, a URL."""
+    return mask_uri(value) if re.search(r"[?#;@]|%3b", value, re.I) else value
+
+
+def _masked_in_path(match: re.Match[str]) -> str:
+    if not _is_secret_parameter(match["name"]):
+        return match[0]
+    return f"{match['mark']}{match['name']}{match['equals']}{MASK}"
+
+
+def _mask_parameter(part: str) -> str:
+    for match in _NAME_IN_PART.finditer(part):
+        if _is_secret_parameter(match[1]):
+            return part[: match.end()] + MASK
+    return part
+
+
+def _mask_cookies(value: str) -> str:
+    """Keep the names. What a Cookie header says besides is some cookie too."""
+    return "; ".join(_mask_cookie(part) for part in re.split("[;,]", value))
+
+
+def _mask_cookie(part: str) -> str:
+    name, equals, _ = part.strip().partition("=")
+    return f"{name}={MASK}" if equals else MASK
+
+
+def _mask_set_cookie(value: str) -> str:
     """Keep names, and what a Set-Cookie says beside its value."""
-    shown = []
-    for number, part in enumerate(re.split(r"[;,]", value)):
-        name, equals, _ = part.strip().partition("=")
-        is_fact = (number > 0 or name[:1] == "$") and _COOKIE_FACTS.fullmatch(name)
-        if is_fact:
-            shown.append(part.strip())
-        elif equals:
-            shown.append(f"{name}={MASK}")
-        elif is_set and number and re.fullmatch(r"\d\d[ -]\w{3}[ -].*", part.strip()):
-            shown[-1] += "," + part  # the comma was the one inside a date
+    shown: list[str] = []
+    # A comma begins another cookie, but for the one in a date.
+    for part in re.split(r";|,(?!\s*\d\d[ -]\w{3}[ -])", value):
+        text = part.strip()
+        name, _, fact = text.partition("=")
+        is_fact = bool(shown) and _COOKIE_FACTS.fullmatch(name.strip())
+        if is_fact and ("," not in fact or name.strip().lower() == "expires"):
+            shown.append(text)
         else:
-            shown.append(MASK)
+            shown.append(_mask_cookie(text))
     return "; ".join(shown)
 
 
+def _is_secret_parameter(name: str) -> bool:
+    """Compare a name as the application will see it, decoded up to twice."""
+    plain = unquote(unquote(name.replace("+", " "))).strip().lower()
+    return plain in _SECRET_PARAMETERS or _sounds_secret(plain)
+
+
 def _sounds_secret(name: str) -> bool:
-    return any(word in name for word in _SECRET_WORDS)
+    if name in _HARMLESS:
+        return False
+    squeezed = re.sub("[^a-z0-9]", "", name)
+    if any(part in squeezed for part in _SECRET_PARTS):
+        return True
+    words = re.split("[^a-z0-9]+", name)
+    return not _SECRET_WORDS.isdisjoint(words) or "xauth" in squeezed
