@@ -8,6 +8,7 @@ without offsets and an ASCII column, as xxd, ``hexdump -C``, ``od``, ``tcpdump
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -93,7 +94,7 @@ class _Block:
 
 
 _OFFSET = re.compile(r"(?:0x)?(?P<offset>[0-9A-Fa-f]{4,16})(?P<colon>:)?(?=\s|$)")
-_OD_COLUMN = re.compile(r"(?: [0-9A-Fa-f]{2})+")
+_OD_COLUMN = re.compile(r"(?: [0-9A-Fa-f]{2})+(?:\s+>.*<)?")
 _HEX_WORD = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 _C_STYLE = re.compile(r"(?:\\x|0x)([0-9A-Fa-f]{2})")
 
@@ -127,11 +128,12 @@ def _cut_blocks(text: str) -> Iterator[_Block]:
     block = _Block(False, False)
     previous = b""
     repeating = False
+    radix = _find_radix(text.splitlines())
     for line in text.splitlines():
         if line.strip() == "*" and block.has_offsets:
             repeating = True
             continue
-        parsed = _parse_dump_line(line, len(block.data), repeating=repeating)
+        parsed = _parse_dump_line(line, len(block.data), radix, repeating=repeating)
         if parsed is None:
             continue
         offset, data = parsed
@@ -153,7 +155,7 @@ def _cut_blocks(text: str) -> Iterator[_Block]:
 
 
 def _parse_dump_line(
-    line: str, expected: int, *, repeating: bool
+    line: str, expected: int, radix: int, *, repeating: bool
 ) -> tuple[int | None, bytes] | None:
     """Read (offset or None, bytes) from a line; None where it is no hex.
 
@@ -168,24 +170,51 @@ def _parse_dump_line(
         return None, bytes.fromhex("".join(pairs))
     match = _OFFSET.match(stripped)
     if match:
-        offset = _read_offset(match["offset"], expected)
+        offset = _read_offset(match["offset"], 16 if match["colon"] else radix)
         rest = stripped[match.end() :]
         due = offset == expected or (repeating and offset > expected)
         is_column = rest.startswith("  ") or _OD_COLUMN.fullmatch(rest)
         if match["colon"] or (due and not rest) or (is_column and (due or not offset)):
             return offset, _hex_column(rest, is_xxd=bool(match["colon"]))
-    columns = re.split(r"\s+\|", stripped, maxsplit=1)[0]
+    columns = re.split(r"\s+[|>]", stripped, maxsplit=1)[0]
     digits = re.sub(r"[\s,:]", "", columns)
     if len(digits) % 2 or not re.fullmatch(r"[0-9A-Fa-f]+", digits):
         return None
     return None, bytes.fromhex(digits)
 
 
-def _read_offset(digits: str, expected: int) -> int:
-    """Read an offset, which od counts in octal unless told otherwise."""
-    if re.fullmatch(r"[0-7]+", digits) and int(digits, 8) == expected:
-        return expected
-    return int(digits, 16)
+def _find_radix(lines: list[str]) -> int:
+    """Find out how a dump counts: od in octal, or in decimal where it is told to.
+
+    Those two have seven digits; the second offset says which, by the bytes before.
+    """
+    offsets: list[tuple[str, int]] = []
+    for line in lines:
+        match = _OFFSET.match(line.strip())
+        if line.strip() == "*":
+            offsets.append(("*", 0))
+        elif match and not match["colon"] and len(match["offset"]) >= 7:
+            rest = line.strip()[match.end() :]
+            offsets.append((match["offset"], len(_hex_column(rest, is_xxd=False))))
+    for (first, count), (second, _) in itertools.pairwise(offsets):
+        if first != "0000000":
+            continue
+        if second == "*":  # then od's default, unless a digit is against it
+            has_8 = any(set("89") & set(offset) for offset, _ in offsets)
+            return 10 if has_8 else 8
+        for radix in (8, 10):
+            if re.fullmatch("[0-7]+" if radix == 8 else "[0-9]+", second) and (
+                int(second, radix) == count
+            ):
+                return radix
+    return 16
+
+
+def _read_offset(digits: str, radix: int) -> int:
+    try:
+        return int(digits, radix)
+    except ValueError:  # of another dump in the same text
+        return int(digits, 16)
 
 
 def _hex_column(rest: str, *, is_xxd: bool) -> bytes:

@@ -106,6 +106,43 @@ def test_lines_that_hexdump_left_out_are_put_back():
     assert event.packet.fields["length"] == 256
 
 
+def od(data, radix="o", text=False):
+    """As GNU od -v -tx1 writes it; with ``*`` for lines that repeat."""
+    width = 6 if radix == "x" else 7
+    previous, starred = None, False
+    for at in range(0, len(data), 16):
+        piece = data[at : at + 16]
+        if piece == previous:
+            if not starred:
+                yield "*"
+            starred = True
+            continue
+        previous, starred = piece, False
+        shown = f"  >{ascii_of(piece)}<" if text else ""
+        number = f"{at:0{width}{radix}}" if radix else ""
+        yield f"{number} {piece.hex(' '):47}".rstrip() + shown
+    if radix:
+        yield f"{len(data):0{width}{radix}}"
+
+
+@pytest.mark.parametrize("radix", ["o", "d", "x", ""])
+@pytest.mark.parametrize("text", [False, True])
+def test_dumps_of_od_are_read_however_they_count(radix, text):
+    dump = "\n".join(od(ALL, radix, text)).encode()
+    assert names(dump) == NAMES
+
+
+@pytest.mark.parametrize("radix", ["o", "d", "x"])
+@pytest.mark.parametrize("size", [64, 300, 1000, 5000])
+def test_lines_that_od_left_out_are_put_back(radix, size):
+    chunk = b"\x12\x34" + (size + 2).to_bytes(2, "big") + size.to_bytes(2, "big")
+    dump = "\n".join(od(chunk + b"x" * size + CPING, radix)).encode()
+    assert b"*" in dump
+    [first, second] = read_capture(dump)
+    assert (first.packet.fields["length"], first.packet.problem) == (size, "")
+    assert second.packet.name == "CPing"
+
+
 # -- what went over a network
 
 
