@@ -18,6 +18,7 @@ from paste_ajp.logs import server_log
 from paste_ajp.options import SettingError, match_names
 from paste_ajp.serving import Server
 from paste_ajp.settings import FOREIGN, Settings
+from paste_ajp.wsgi.response import is_one_piece
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -41,8 +42,10 @@ class Request:
         self.environ = environ
         self.input = environ["wsgi.input"]
         self.server: object = None
-        self._start_response = start_response
+        self._start_response: Callable[..., Any] = start_response
         self._write: Callable[[bytes], object] | None = None
+        self._held: list[bytes] = []
+        self.hasWritten = False
 
     @property
     def hasStarted(self) -> bool:
@@ -54,18 +57,36 @@ class Request:
         statusCode: int,
         statusMsg: str | bytes,
         headers: Iterable[tuple[str | bytes, str | bytes]],
+        exc_info: Any = None,  # the shape that PEP 3333 gives it
     ) -> None:
-        """Begin the response; text may be bytes, as flup wanted it."""
+        """Begin the response; text may be bytes, as flup wanted it.
+
+        With ``exc_info``, replace one of which nothing has been sent.
+        """
+        more = (exc_info,) if exc_info else ()
         self._write = self._start_response(
             f"{statusCode} {_native(statusMsg)}",
             [(_native(name), _native(value)) for name, value in headers],
+            *more,
         )
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body. Raises RuntimeError before startResponse."""
         if self._write is None:
             raise RuntimeError("write() before startResponse()")
+        self.hasWritten = True
+        for piece in self.held():
+            self._write(piece)
         self._write(data)
+
+    def hold(self, pieces: list[bytes]) -> None:
+        """Keep the body, all of it being there: if no more comes it has a length."""
+        self._held += pieces
+
+    def held(self) -> list[bytes]:
+        """Give back what hold() keeps, and keep it no longer."""
+        pieces, self._held = self._held, []
+        return pieces
 
 
 def _native(text: str | bytes) -> str:
@@ -122,17 +143,21 @@ class _FlupServer:
             headers: list[tuple[str, str]],
             exc_info: Any = None,  # the shape that PEP 3333 gives it
         ) -> Callable[[bytes], object]:
-            if exc_info and request.hasStarted:
+            if exc_info and request.hasWritten:
                 raise exc_info[1].with_traceback(exc_info[2])
+            more = {"exc_info": exc_info} if exc_info else {}
             code, _, reason = status.partition(" ")
-            request.startResponse(int(code), reason, headers)
+            request.startResponse(int(code), reason, headers, **more)
             return request.write
 
         result = self.application(request.environ, start_response)
         try:
-            for data in result:
-                if data:
-                    request.write(data)
+            if isinstance(result, (list, tuple)) or is_one_piece(result):
+                request.hold(list(result))
+            else:
+                for data in result:
+                    if data:
+                        request.write(data)
         finally:
             close = getattr(result, "close", None)
             if close is not None:
@@ -155,9 +180,11 @@ class _FlupServer:
             self.handler(request)
         except Exception:  # the application's, for error() to answer
             if request.hasStarted:
+                for piece in request.held():
+                    request.write(piece)
                 raise
             self.error(request)
-        return []
+        return request.held()
 
     def _isOverridden(self) -> bool:
         mine = type(self)

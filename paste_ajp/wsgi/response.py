@@ -322,7 +322,7 @@ class Response:
                 self._send_list(result)
             return
         if not (isinstance(result, FileWrapper) and self._send_file(result)):
-            one_piece = _is_one_piece(result)
+            one_piece = is_one_piece(result)
             piece: Any
             pieces: Iterable[Any] = result
             if isinstance(result, FileWrapper) and self._length is not None:
@@ -533,7 +533,7 @@ class Response:
         self._exchange.finish(packets)
 
 
-def _is_one_piece(result: Iterable[bytes]) -> bool:
+def is_one_piece(result: Iterable[bytes]) -> bool:
     """Tell whether the result knows that it has one piece; many cannot say."""
     try:
         return isinstance(result, Sized) and len(result) == 1

@@ -257,6 +257,66 @@ def test_start_response_may_replace_an_answer_or_raise():
         served(Handling, twice).get("/")
 
 
+def answer_of(inner):
+    """The calls of start_response, what write() got and what was returned."""
+    Handling(inner)
+    calls, written = [], []
+
+    def start_response(*arguments):
+        calls.append(arguments)
+        return written.append
+
+    environ = {"wsgi.input": None}
+    return calls, written, FakeServer.made[-1].application(environ, start_response)
+
+
+def test_answer_of_which_nothing_was_sent_is_replaced():
+    def failing_late(environ, start_response):
+        start_response("200 OK", [("A", "b")])
+        try:
+            raise LookupError("gone")
+        except LookupError:
+            start_response("500 Oh", [("C", "d")], sys.exc_info())
+        return [b"sorry"]
+
+    (first, second), written, result = answer_of(failing_late)
+    assert first == ("200 OK", [("A", "b")])
+    assert second[:2] == ("500 Oh", [("C", "d")])
+    assert second[2][0] is LookupError
+    assert (written, result) == ([], [b"sorry"])
+
+
+def test_one_piece_is_left_to_the_server_which_adds_its_length():
+    assert answer_of(application)[1:] == ([], [b"hello"])
+
+
+def test_order_is_kept_where_a_handler_writes_more():
+    class Server(flup.WSGIServer):
+        def handler(self, request):
+            super().handler(request)
+            request.write(b" again")
+
+    Server(application)
+    app = webtest.TestApp(FakeServer.made[-1].application)
+    assert app.get("/").text == "hello again"
+
+
+def test_body_is_sent_before_a_failure_that_follows_it():
+    class Pieces(list):
+        def close(self):
+            raise LookupError("gone")
+
+    def closing(environ, start_response):
+        start_response("200 OK", [])
+        return Pieces([b"a", b"b"])
+
+    written = []
+    Handling(closing)
+    with pytest.raises(LookupError):
+        FakeServer.made[-1].application({"wsgi.input": None}, lambda *_: written.append)
+    assert written == [b"a", b"b"]
+
+
 def test_write_before_the_answer_begins_is_a_mistake():
     class Server(flup.WSGIServer):
         def handler(self, request):
