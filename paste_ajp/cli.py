@@ -392,7 +392,7 @@ class IniTarget:
             application: WSGIApplication = loadapp(
                 uri, name=self._app_name, global_conf=self._variables
             )
-        except Exception as error:  # whatever an application raises
+        except (Exception, SystemExit) as error:  # whatever an application raises
             raise LoadError(_traced(str(self), error)) from error
         return application
 
@@ -430,7 +430,7 @@ class ModuleTarget:
                 raise LoadError(f"cannot load {self}: {path} cannot be called")
             try:
                 found = found()
-            except Exception as error:  # whatever a factory raises
+            except (Exception, SystemExit) as error:  # whatever a factory raises
                 raise LoadError(_traced(str(self), error)) from error
         if not callable(found):
             raise LoadError(
@@ -441,7 +441,7 @@ class ModuleTarget:
     def _import(self) -> object:
         try:
             return importlib.import_module(self.module)
-        except Exception as error:  # whatever a module raises
+        except (Exception, SystemExit) as error:  # whatever a module raises
             if isinstance(error, ModuleNotFoundError) and self._is_missing(error.name):
                 raise LoadError(
                     f"cannot load {self}: no module named {error.name}"

@@ -379,6 +379,22 @@ def test_application_that_fails_shows_its_own_frames(capsys, text, target):
     assert [frame for frame in frames if "web_app.py" not in frame] == []
 
 
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("import sys\nsys.exit(0)", "web_app:app"),
+        ("import sys\ndef make():\n    sys.exit(0)", "web_app:make()"),
+        ("import sys\ndef make(global_conf):\n    sys.exit(0)", "y.ini"),
+    ],
+)
+def test_application_that_exits_is_a_failure(capsys, text, target):
+    module(text)
+    write("y.ini", "[app:main]\nuse = call:web_app:make")
+    status, error = fails(capsys, "serve", "--check", target)
+    assert status == 1
+    assert error.startswith(f"paste-ajp: cannot load {target}: SystemExit: 0\n")
+
+
 def test_import_that_is_missing_deeper_shows_who_wanted_it(capsys):
     module("import web_nothing")
     status, error = fails(capsys, "serve", "web_app:app")
