@@ -9,7 +9,6 @@ is said on stdout too.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from typing import NoReturn
 
@@ -29,7 +28,7 @@ _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     def refuse(message: str) -> NoReturn:
         print(f"AJP UNKNOWN - {_one_line(message)}")
-        sys.exit(UNKNOWN)
+        parser.exit(UNKNOWN)
 
     parser.error = refuse  # type: ignore[method-assign]  # argparse would exit with 2
     parser.add_argument("url", metavar="URL", help=URL_HELP)
