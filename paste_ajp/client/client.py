@@ -10,8 +10,10 @@ that comes before the body has been sent ends the exchange there.
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import time
+import weakref
 from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
@@ -80,7 +82,8 @@ class Client:
     ever. ``packet_size`` must be the server's. An idle connection is closed
     after ``max_idle`` seconds. ``trace`` sees all bytes.
 
-    Usable as a context manager, which closes the pool.
+    Usable as a context manager, which closes the pool. A forked child process
+    begins with an empty pool: the connections stay the parent's.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class Client:
         self._trace = trace
         self._pool: Pool[_Link] = Pool(pool_size, max_idle)
         self._numbers = itertools.count(1)
+        _clients.add(self)
 
     def __repr__(self) -> str:
         return f"<Client of {self.address}>"
@@ -123,6 +127,11 @@ class Client:
     def close(self) -> None:
         """Close the pool; exchanges that are under way still finish."""
         self._pool.close()
+
+    def _after_fork(self) -> None:
+        """In a child process, leave the connections to the parent."""
+        pool, self._pool = self._pool, self._pool.renewed()
+        pool.abandon()
 
     @property
     def connections(self) -> tuple[int, int]:
@@ -324,6 +333,19 @@ def _connected(
         sock.close()
         raise
     return sock
+
+
+#: All there are, for a fork.
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _renew_after_fork() -> None:
+    for client in list(_clients):
+        client._after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # POSIX; elsewhere nothing forks
+    os.register_at_fork(after_in_child=_renew_after_fork)
 
 
 class _Link:

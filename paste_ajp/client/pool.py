@@ -99,6 +99,22 @@ class Pool(Generic[C]):
         for _, connection in idle:
             connection.close()
 
+    def abandon(self) -> None:
+        """Close what is idle here, in a child process just forked.
+
+        The parent uses those connections further, and its threads, which do not
+        exist here, may hold the lock. What is in use is closed when it is given
+        back.
+        """
+        self._changed = threading.Condition()
+        self.close()
+
+    def renewed(self) -> Pool[C]:
+        """Make an empty pool like this one, closed if this one is."""
+        pool: Pool[C] = Pool(self._size, self._max_idle, self._clock)
+        pool._closed = self._closed
+        return pool
+
     @property
     def is_closed(self) -> bool:
         return self._closed

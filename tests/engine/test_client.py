@@ -3,6 +3,8 @@
 import contextlib
 import io
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -27,6 +29,7 @@ from tests.engine.scripted import (
     EOF_CHUNK,
     FLUSH,
     HEAD,
+    Peer,
     ScriptedServer,
     ask,
     body,
@@ -607,3 +610,51 @@ def test_a_name_that_leads_nowhere_is_said_so(host):
     with Client(f"ajp://{host}") as client, pytest.raises(UnknownHost) as caught:
         client.cping()
     assert caught.value.stage is Stage.CONNECT
+
+
+FORKING = """
+import os, sys
+from paste_ajp.client import Client
+
+client = Client(sys.argv[1])
+client.request("GET", "/").read()
+child = os.fork()
+if child == 0:
+    assert client.connections == (0, 0)
+    client.request("GET", "/").read()
+    os._exit(0)
+status = os.waitpid(child, 0)[1]
+assert client.connections == (0, 1)
+client.request("GET", "/").read()
+sys.exit(status)
+"""
+
+
+def test_a_forked_process_leaves_the_connections_to_its_parent():
+    seen = []
+
+    def twice(peer):
+        answer(peer)
+        answer(peer)
+        seen.append("parent")
+
+    def once(peer):
+        answer(peer)
+        seen.append("child")
+
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.settimeout(20)
+        port = listener.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-c", FORKING, f"ajp://127.0.0.1:{port}"]
+        )
+        threads = []
+        for script in (twice, once):
+            sock = stack.enter_context(listener.accept()[0])
+            threads.append(threading.Thread(target=script, args=[Peer(sock)]))
+            threads[-1].start()
+        assert process.wait(20) == 0
+        for thread in threads:
+            thread.join(10)
+    assert sorted(seen) == ["child", "parent"]
