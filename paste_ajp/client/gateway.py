@@ -14,7 +14,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
-from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from paste_ajp.client.client import Client, Trace
 from paste_ajp.client.errors import (
@@ -320,6 +320,8 @@ def request_path(environ: Mapping[str, Any], base: str = "") -> str:
     The remote's own spelling, where the server keeps it (REQUEST_URI, RAW_URI)
     and it still means SCRIPT_NAME + PATH_INFO: only that tells ``/a%2Fb`` from
     ``/a/b``. Where a middleware has changed the path, the change wins.
+
+    Raises ValueError where the path might lead out of ``base``.
     """
     script_name = environ.get("SCRIPT_NAME", "").encode("latin-1")
     path_info = environ.get("PATH_INFO", "").encode("latin-1")
@@ -334,7 +336,24 @@ def request_path(environ: Mapping[str, Any], base: str = "") -> str:
         path = "".join(spelled[len(script_name) :] if base else spelled)
     else:
         path = quote(path_info if base else script_name + path_info, safe=_PATH_SAFE)
+    if base:
+        _refuse_way_out(path)
     return (base + path) or "/"
+
+
+def _refuse_way_out(path: str) -> None:
+    """Refuse ``..`` in any spelling that some server takes for one.
+
+    Percent-encoded, once or twice; with a parameter, which Tomcat cuts off; behind
+    a backslash, which others take for a slash. It stays refused where it would lead
+    back: what the AJP server makes of it nobody here knows.
+    """
+    plain = unquote(path, "latin-1")
+    segments = re.split(r"[/\\]", plain) + re.split(r"[/\\]", unquote(plain, "latin-1"))
+    if any(segment.partition(";")[0].strip() == ".." for segment in segments):
+        raise ValueError("the path leads out of the target's by a '..'")
+    if path and not path.startswith("/"):
+        raise ValueError("the path does not begin with a slash")
 
 
 def end_to_end(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

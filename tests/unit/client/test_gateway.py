@@ -1,4 +1,5 @@
 import io
+from urllib.parse import unquote
 
 import pytest
 
@@ -54,6 +55,29 @@ def test_a_path_in_the_address_takes_the_place_of_script_name(uri):
     if uri:
         environ["REQUEST_URI"] = uri
     assert request_path(environ, "/app") == ("/app/a%2Fb" if uri else "/app/a/b")
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        *("/../admin", "/%2e%2e/admin", "/x/..;/admin", "/..%3Bv=1/admin", "/.."),
+        *("/..%2Fadmin", "/%252e%252e/admin", "/..\\admin", "/..%5Cadmin", "/x/.%2E"),
+    ],
+)
+@pytest.mark.parametrize("is_raw", [True, False])
+def test_nothing_leads_out_of_a_path_in_the_address(spelled, is_raw):
+    environ = {"PATH_INFO": unquote(spelled)}
+    if is_raw:
+        environ["REQUEST_URI"] = spelled
+    with pytest.raises(ValueError) as caught:
+        request_path(environ, "/app")
+    assert str(caught.value) == "the path leads out of the target's by a '..'"
+    assert ".." in unquote(unquote(request_path(environ)))  # without one it goes on
+
+
+@pytest.mark.parametrize("path", ["/a..b", "/...", "/x..;y", "/.hidden"])
+def test_other_dots_lead_nowhere(path):
+    assert request_path({"PATH_INFO": path}, "/app") == f"/app{path}"
 
 
 def test_headers_of_the_connection_stay_here():
