@@ -81,6 +81,8 @@ class _Parser(argparse.ArgumentParser):
     """
 
     fill: Callable[[argparse.ArgumentParser], None] | None = None
+    #: Whose flags may be spelled in any way, but given once.
+    rows: Sequence[options.Row] = ()
 
     def complete(self) -> None:
         """Add the arguments unless that is done."""
@@ -98,6 +100,11 @@ class _Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse; what is unknown to a sub-command is its own error, not main's."""
         self.complete()
+        if args is not None and self.rows:
+            try:
+                args = options.spell_flags(args, self.rows)
+            except ValueError as error:
+                self.error(str(error))
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(self._unknown(unknown))
@@ -189,6 +196,8 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         "-v", "--verbose", action="store_true", help="log at level DEBUG"
     )
     options.add_flags(parser, Settings.rows())
+    if isinstance(parser, _Parser):
+        parser.rows = Settings.rows()
 
 
 def _run_serve(arguments: argparse.Namespace) -> int:

@@ -467,6 +467,34 @@ def add_flags(parser: argparse.ArgumentParser, rows: Iterable[Row]) -> None:
             )
 
 
+def spell_flags(words: Sequence[str], rows: Iterable[Row]) -> list[str]:
+    """Bring flags in any spelling, aliases included, to that of :func:`add_flags`.
+
+    Raises ValueError, which names both, where one setting is given twice.
+    """
+    known: dict[str, tuple[Row, str]] = {}
+    for row in rows:
+        for name in (row.name, *row.aliases):
+            known[fold(name)] = row, row.flag
+            if row.is_switch:
+                known["no" + fold(name)] = row, f"--no-{row.flag[2:]}"
+    spelled = list(words)
+    given: dict[str, str] = {}
+    for place, word in enumerate(words):
+        if word == "--":
+            break
+        flag, separator, value = word.partition("=")
+        if not flag.startswith("--") or fold(flag) not in known:
+            continue
+        row, own = known[fold(flag)]
+        if row.name in given:
+            first = given[row.name]
+            raise ValueError(f"{row.flag} given twice, as {first} and as {flag}")
+        given[row.name] = flag
+        spelled[place] = own + separator + value
+    return spelled
+
+
 def _flag_help(row: Row) -> str:
     if row.is_switch:
         return f"{row.purpose} Default: {row.default_text}."

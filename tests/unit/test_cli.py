@@ -317,6 +317,43 @@ def test_unknown_flag_is_named_and_gets_a_hint(capsys, arguments, message):
     )
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--script-name", "/x", "--no-trust-remote-user"],
+        ["--script_name=/x", "--no_trust_remote_user"],
+        ["--scriptName", "/x", "--noTrustRemoteUser"],
+    ],
+)
+def test_spelling_of_a_flag_is_free(flags):
+    module("app = print")
+    assert cli.main(["serve", *flags, "--maxThreads=3", "web_app:app"]) == 0
+    assert (settings().script_name, settings().trust_remote_user) == ("/x", False)
+    assert settings().threads == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "flag"),
+    [
+        ("--threads=3", "--threads=4", "--threads"),
+        ("--threads=3", "--maxThreads=4", "--threads"),
+        ("--debug", "--no-debug", "--debug"),
+    ],
+)
+def test_flag_that_is_given_twice_is_refused(capsys, first, second, flag):
+    names = [word.partition("=")[0] for word in (first, second)]
+    status, error = fails(capsys, "serve", first, second, "web_app:app")
+    assert status == 2
+    assert error.startswith(
+        f"paste-ajp serve: {flag} given twice, as {names[0]} and as {names[1]}; see"
+    )
+
+
+def test_what_follows_two_dashes_is_no_flag(capsys):
+    status, error = fails(capsys, "serve", "--threads=3", "--", "--threads=4")
+    assert (status, error.split(": ")[1]) == (2, "--threads=4")
+
+
 @pytest.mark.parametrize("command", ["serve", "settings", "ping", "request",
                                      "gateway", "explain"])  # fmt: skip
 def test_command_has_its_help(capsys, command):
