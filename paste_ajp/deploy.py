@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import configparser
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, overload
 from urllib.parse import quote
@@ -174,10 +175,12 @@ def _factory(
     ini = _ini_file(global_conf)
     if ini is not None:
         given = with_hidden_settings(ini, given)
-    settings = Settings.parse(translate(given))
+    section = None if ini is None else _section_of(ini, given)
+    place = "" if ini is None else _place(ini.path, section.name if section else None)
+    with _placed(place):
+        settings = Settings.parse(translate(given))
     source = None
     if ini is not None:
-        section = _section_of(ini, given)
         source = IniSource(
             ini.path,
             ini.global_additions(),
@@ -192,8 +195,22 @@ def _factory(
         load_application=source.application if source is not None else None,
         source=source,
     )
-    server.bind()
+    with _placed(place):
+        server.bind()
     return Runner(server)
+
+
+def _place(path: str, section: str | None) -> str:
+    return path if section is None else f"{path} [{section}]"
+
+
+@contextmanager
+def _placed(place: str) -> Iterator[None]:
+    """Have a SettingError say which file and section it is about."""
+    try:
+        yield
+    except SettingError as error:
+        raise (error.at(place) if place else error) from error.__cause__
 
 
 @dataclass(frozen=True)
@@ -221,7 +238,8 @@ class IniSource:
         if self.section is not None:
             name = self.section.partition(":")[2].strip() or None
             stated = IniFile(self.path, self.global_conf).server(name).stated
-        return Settings.parse(self.translate(stated))
+        with _placed(_place(self.path, self.section)):
+            return Settings.parse(self.translate(stated))
 
     def application(self) -> WSGIApplication:
         """Load the application."""

@@ -22,17 +22,21 @@ from typing import Any, Protocol
 class SettingError(ValueError):
     """A setting that cannot be used: its ``name``, its ``value``, the ``problem``.
 
-    The value of a secret is kept neither in the text nor in the attribute.
+    The value of a secret is kept neither in the text nor in the attribute. ``place``
+    is the file and section that have it, where that is known.
     """
 
-    def __init__(self, name: str, value: object, problem: str) -> None:
+    def __init__(self, name: str, value: object, problem: str, place: str = "") -> None:
         secret = is_secret_name(name)
-        super().__init__(
-            f"{name}: {problem}" if secret else f"{name} = {value!r}: {problem}"
-        )
+        text = f"{name}: {problem}" if secret else f"{name} = {value!r}: {problem}"
+        super().__init__(f"{place}: {text}" if place else text)
         self.name = name
         self.value = None if secret else value
         self.problem = problem
+
+    def at(self, place: str) -> SettingError:
+        """Make the same error with a place."""
+        return SettingError(self.name, self.value, self.problem, place)
 
 
 def is_secret_name(name: str) -> bool:

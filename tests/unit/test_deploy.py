@@ -147,10 +147,18 @@ def test_runner_and_factory_can_be_called_without_a_file():
     assert [server.settings.port for server in FakeServer.made] == [81, 82]
 
 
-def test_wrong_setting_is_a_real_exception(load):
+def test_wrong_setting_is_a_real_exception(load, tmp_path):
     with pytest.raises(SettingError) as caught:
         load("[server:main]\nuse = call:paste_ajp.deploy:server_factory\nthread = 4")
-    assert str(caught.value) == ("thread = '4': no such setting; did you mean threads?")
+    assert str(caught.value) == (
+        f"{tmp_path / 'app.ini'} [server:main]: thread = '4': no such setting; did you"
+        " mean threads?"
+    )
+
+
+def test_wrong_setting_of_no_file_has_no_place():
+    with pytest.raises(SettingError, match=r"^thread = '4': no such setting"):
+        deploy.server_factory({}, thread="4")
 
 
 def test_loader_keys_are_no_settings():
