@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from paste.deploy import loadapp
 from webtest import TestApp
 
 from paste_ajp.client import ClientError, Gateway
@@ -24,9 +26,14 @@ class AjpTestApp(TestApp):  # type: ignore[misc]  # WebTest has no types
     use it in a ``with``. What the application raises is raised in the test, as
     TestApp does; with ``raise_errors=False`` the test sees the 500 of the server.
 
+    ``app`` may also be ``config:FILE.ini``, as for TestApp, and ``app.app`` has the
+    attributes of the application (``testapp.app.registry``).
+
     Of ``extra_environ`` only what a front end can send arrives: REMOTE_USER,
     AUTH_TYPE, REMOTE_ADDR, SCRIPT_NAME, wsgi.url_scheme, the SSL_ facts, headers.
-    ``wsgi.errors`` and ``paste.testing_variables`` stay on the server's side.
+    The application finds the test's own ``paste.testing_variables``, so what it puts
+    there becomes attributes of the response, as with TestApp. ``wsgi.errors`` stays
+    on the server's side.
     """
 
     # pytest would take it for a class of tests
@@ -34,20 +41,24 @@ class AjpTestApp(TestApp):  # type: ignore[misc]  # WebTest has no types
 
     def __init__(
         self,
-        app: WSGIApplication,
+        app: WSGIApplication | str,
         *arguments: Any,
         settings: dict[str, object] | None = None,
         raise_errors: bool = True,
+        relative_to: str | None = None,
         **keywords: Any,
     ) -> None:
+        if isinstance(app, str):
+            folder = relative_to or str(Path.cwd())
+            application: WSGIApplication = loadapp(app, relative_to=folder)
+        else:
+            application = app
         self._stack = contextlib.ExitStack()
-        witness = _Witness(app)
+        witness = _Witness(application)
         self.served: ServedApp = self._stack.enter_context(
             serve_app(witness, **(settings or {}))
         )
-        bridge: WSGIApplication = self.served.gateway
-        if raise_errors:
-            bridge = _Bridge(self.served.gateway, witness)
+        bridge = _Bridge(self.served.gateway, witness, raise_errors=raise_errors)
         super().__init__(bridge, *arguments, **keywords)
 
     def __enter__(self) -> AjpTestApp:
@@ -70,14 +81,18 @@ class _Witness:
     """The application, and what it last raised, on the server's side."""
 
     def __init__(self, application: WSGIApplication) -> None:
-        self._application = application
+        self.application = application
         self.error: BaseException | None = None
+        self.testing_variables: object = None
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
+        if self.testing_variables is not None:
+            environ["paste.testing"] = True
+            environ["paste.testing_variables"] = self.testing_variables
         try:
-            result = self._application(environ, start_response)
+            result = self.application(environ, start_response)
         except BaseException as error:
             self.error = error
             raise
@@ -112,16 +127,27 @@ class _WitnessedBody:
 
 
 class _Bridge:
-    """The gateway, on the test's side; it raises what the application raised."""
+    """The gateway, on the test's side; it raises what the application raised.
 
-    def __init__(self, gateway: Gateway, witness: _Witness) -> None:
+    Its attributes are otherwise those of the application, for which tests take it.
+    """
+
+    def __init__(
+        self, gateway: Gateway, witness: _Witness, *, raise_errors: bool
+    ) -> None:
         self._gateway = gateway
         self._witness = witness
+        self._raise_errors = raise_errors
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._witness.application, name)
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> list[bytes]:
         self._witness.error = None
+        # Both sides are in one process, so an object need not fit a packet.
+        self._witness.testing_variables = environ.get("paste.testing_variables")
         result = self._gateway(environ, start_response)
         try:
             body = list(result)
@@ -137,5 +163,5 @@ class _Bridge:
 
     def _raise(self) -> None:
         error, self._witness.error = self._witness.error, None
-        if error is not None:
+        if error is not None and self._raise_errors:
             raise error

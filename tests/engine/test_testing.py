@@ -78,3 +78,32 @@ def test_the_servers_own_answer_can_be_asked_for():
 def test_settings_go_to_the_server():
     with AjpTestApp(application, settings={"secret": "s3cret"}) as app:
         assert app.get("/hello").text == "Hello, World!\n"
+
+
+class Portal:
+    """An application with something that tests look at."""
+
+    registry = "things"
+
+    def __call__(self, environ, start_response):
+        environ["paste.testing_variables"]["template"] = "page.html"
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"x"]
+
+
+def test_what_tests_take_from_the_application_is_there():
+    with AjpTestApp(Portal()) as app:
+        assert app.app.registry == "things"
+        assert app.get("/").template == "page.html"
+        with pytest.raises(AttributeError):
+            app.app.nothing  # noqa: B018
+
+
+def test_an_ini_file_names_the_application(tmp_path):
+    (tmp_path / "x.ini").write_text("[app:main]\nuse = egg:paste_ajp#demo\n")
+    for keywords in (
+        {"app": f"config:{tmp_path}/x.ini"},
+        {"app": "config:x.ini", "relative_to": str(tmp_path)},
+    ):
+        with AjpTestApp(**keywords) as app:
+            assert app.get("/").status_int == 200
