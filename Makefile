@@ -35,11 +35,11 @@ $(RUN_VENV)/.installed: setup.cfg setup.py pyproject.toml
 	@touch $@
 
 $(VENV)/.installed: setup.cfg setup.py pyproject.toml
-	@.ci/make-venv '$(PYTHON)' $(VENV) '.[testing]'
+	@.ci/make-venv '$(PYTHON)' $(VENV) '.[develop]'
 	@touch $@
 
 $(OLD_VENV)/.installed: setup.cfg setup.py pyproject.toml
-	@.ci/make-venv '$(OLDEST)' $(OLD_VENV) '.[testing]'
+	@.ci/make-venv '$(OLDEST)' $(OLD_VENV) '.[develop]'
 	@touch $@
 
 # -- run -----------------------------------------------------------------------
