@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 MOST_THREADS: Final = 1000
 
 
+#: What the section is called that is loaded unless another is asked for.
+_MAIN: Final = frozenset({"server", "server:main"})
+
+
 class Runner:
     """A bound server that waits for its application; what factories give back."""
 
@@ -270,19 +274,24 @@ def with_hidden_settings(ini: IniFile, given: Mapping[str, str]) -> dict[str, st
 
     The section's own value is what counts, and a warning says so. PasteDeploy
     does not tell which section it has read, so it is told by what it delivers;
-    where two could be meant that hide different values, SettingError is raised.
+    where two could be meant that hide different values, the main one is, with a
+    warning, and without a main one SettingError is raised.
     """
     sections = [s for s in _readable_servers(ini) if s.delivered == dict(given)]
     sections = [section for section in sections if section.is_ours] or sections
     if not any(section.hidden for section in sections):
         return dict(given)
-    first = sections[0]
-    for other in sections[1:]:
+    main = [section for section in sections if section.name in _MAIN]
+    first = (main or sections)[0]
+    for other in sections:
         if other.stated != first.stated:
-            raise _ambiguous(ini, first, other)
+            unclear = _ambiguous(ini, first, other)
+            if not main:
+                raise unclear
+            server_log.warning("%s", unclear)
     for hidden in first.hidden.values():
         if hidden.stated != hidden.global_value:
-            _warn(ini, first, hidden)
+            _warn(hidden)
     return first.stated
 
 
@@ -305,24 +314,24 @@ def _readable_servers(ini: IniFile) -> list[ServerSection]:
     return sections
 
 
-def _warn(ini: IniFile, section: ServerSection, hidden: Hidden) -> None:
+def _warn(hidden: Hidden) -> None:
     name = hidden.name
     secret = is_secret_name(name)
     server_log.warning(
         "%s: [%s] sets %s = %s, and %s sets %s%s, for which PasteDeploy drops the"
         " former. Using [%s]. Rename the latter, or if it shall decide, write"
         " %s = %%(%s)s in [%s].",
-        ini.path,
-        section.name,
+        hidden.path,
+        hidden.section,
         name,
         "..." if secret else hidden.stated,
         hidden.hidden_by,
         name,
         " too" if secret else f" = {hidden.global_value}",
-        section.name,
+        hidden.section,
         name,
         name,
-        section.name,
+        hidden.section,
     )
 
 
@@ -335,11 +344,14 @@ def _ambiguous(
         for name in first.hidden | other.hidden
         if first.stated.get(name) != other.stated.get(name)
     )
-    hidden = (first.hidden | other.hidden)[name]
+    by = (first.hidden | other.hidden)[name].hidden_by
+    taken = f"[{first.name}] is used; " if first.name in _MAIN else ""
     return SettingError(
         name,
         first.stated.get(name),
-        f"hidden by {hidden.hidden_by} of {ini.path}, and [{first.name}] and"
-        f" [{other.name}] set it differently, so it cannot be told which is meant;"
-        f" rename the one in {hidden.hidden_by}",
+        f"[{first.name}] and [{other.name}] set it differently, and PasteDeploy does"
+        f" not tell which of them it loads, as {by} sets it too; {taken}to have each"
+        f" section's own, call the one of {by} otherwise, say my_{name}, and refer to"
+        f" it as %(my_{name})s where it is wanted",
+        ini.path,
     )

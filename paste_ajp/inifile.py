@@ -25,17 +25,18 @@ LOADER_KEYS = frozenset({"use", "paste.server_factory", "paste.server_runner"})
 
 @dataclass(frozen=True)
 class Hidden:
-    """An option that a section states and that PasteDeploy drops."""
+    """An option that a section states and that PasteDeploy drops.
+
+    ``path`` and ``section`` say where it stands, which may be a file that another one
+    uses; ``hidden_by`` where the other option of that name does.
+    """
 
     name: str
     stated: str
     global_value: str
-    in_default: bool
-
-    @property
-    def hidden_by(self) -> str:
-        """Where the other option of that name stands."""
-        return "[DEFAULT]" if self.in_default else "the command line"
+    hidden_by: str
+    path: str
+    section: str
 
 
 @dataclass
@@ -67,10 +68,16 @@ class ServerSection:
 class IniFile:
     """An INI file as PasteDeploy sees it under ``global_conf``.
 
+    ``sources`` tells where its values come from, the command line being the default.
     Raises OSError or configparser.Error where it cannot be read.
     """
 
-    def __init__(self, path: str, global_conf: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        global_conf: Mapping[str, str] | None = None,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
         self.path = path
         loader = ConfigLoader(path)
         self._default_values: dict[str, str] = loader.parser.defaults()
@@ -79,6 +86,9 @@ class IniFile:
         self._globals: dict[str, str] = loader.parser.defaults() | dict(
             global_conf or {}
         )
+        self._sources = dict.fromkeys(self._default_values, "[DEFAULT]")
+        for name in self.global_additions():
+            self._sources[name] = (sources or {}).get(name, "the command line")
         # What each section states itself: here [DEFAULT] is one among them.
         self._own = configparser.RawConfigParser(default_section="\n")
         self._own.optionxform = str  # type: ignore[assignment,method-assign]  # their way
@@ -159,8 +169,19 @@ class IniFile:
         if use.lower().startswith("config:"):
             path, _, name = use[len("config:") :].partition("#")
             other = Path(self.path).parent / unquote(path)
-            return IniFile(str(other), globals_).server(name or None)
+            sources = {
+                option: self._source_elsewhere(option, value)
+                for option, value in globals_.items()
+            }
+            return IniFile(str(other), globals_, sources).server(name or None)
         return ServerSection("", code=use)
+
+    def _source_elsewhere(self, name: str, value: str) -> str:
+        """Say where a global value is from, as another file's reader needs it."""
+        if self._globals.get(name) != value:
+            return f"a set line of {self.path}"
+        source = self._sources[name]
+        return f"{source} of {self.path}" if source == "[DEFAULT]" else source
 
     def _sort(self, found: ServerSection, section: str, option: str) -> None:
         """Put one option of a section to what is delivered or to what is hidden."""
@@ -169,7 +190,12 @@ class IniFile:
             self._deliver(found, option, value)
         elif option not in ("here", "__file__"):
             found.hidden[option] = Hidden(
-                option, value, self._globals[option], option in self._default_values
+                option,
+                value,
+                self._globals[option],
+                self._sources[option],
+                self.path,
+                section,
             )
 
     @staticmethod

@@ -315,17 +315,52 @@ def test_section_of_another_server_is_not_taken_for_ours(load):
     assert settings().port == 81
 
 
-def test_equal_sections_that_differ_in_what_is_hidden_are_refused(load, tmp_path):
+def test_equal_sections_that_differ_in_what_is_hidden_mean_the_main_one(load, warnings):
+    load(
+        f"[DEFAULT]\nport = 80\n[server:two]\n{OURS}port = 82\n"
+        f"[server:main]\n{OURS}port = 81\n"
+    )
+    assert settings().port == 81
+    assert warnings()[0] == (
+        "port = '81': [server:main] and [server:two] set it differently, and"
+        " PasteDeploy does not tell which of them it loads, as [DEFAULT] sets it too;"
+        " [server:main] is used; to have each section's own, call the one of [DEFAULT]"
+        " otherwise, say my_port, and refer to it as %(my_port)s where it is wanted"
+    )
+
+
+def test_equal_sections_without_a_main_one_are_refused(load, tmp_path):
     with pytest.raises(SettingError) as caught:
         load(
-            f"[DEFAULT]\nport = 80\n[server:main]\n{OURS}port = 81\n"
-            f"[server:two]\n{OURS}port = 82\n"
+            f"[server:one]\n{OURS}port = 81\n[server:two]\n{OURS}port = 82\n",
+            "two",
+            port="80",
         )
     assert str(caught.value) == (
-        f"port = '81': hidden by [DEFAULT] of {tmp_path / 'app.ini'}, and"
-        " [server:main] and [server:two] set it differently, so it cannot be told"
-        " which is meant; rename the one in [DEFAULT]"
+        f"{tmp_path / 'app.ini'}: port = '81': [server:one] and [server:two] set it"
+        " differently, and PasteDeploy does not tell which of them it loads, as the"
+        " command line sets it too; to have each section's own, call the one of the"
+        " command line otherwise, say my_port, and refer to it as %(my_port)s where it"
+        " is wanted"
     )
+
+
+def test_hidden_in_another_file_is_told_with_both_places(load, warnings, tmp_path):
+    (tmp_path / "other.ini").write_text(f"[server:main]\n{OURS}port = 81\n")
+    load("[DEFAULT]\nport = 80\n[server:main]\nuse = config:other.ini\n")
+    assert settings().port == 81
+    (text,) = warnings()
+    assert text.startswith(
+        f"{tmp_path / 'other.ini'}: [server:main] sets port = 81, and [DEFAULT] of"
+        f" {tmp_path / 'app.ini'} sets port = 80, for which"
+    )
+
+
+def test_hidden_in_another_file_by_the_command_line(load, warnings, tmp_path):
+    (tmp_path / "other.ini").write_text(f"[server:main]\n{OURS}port = 81\n")
+    load("[server:main]\nuse = config:other.ini\n", port="90")
+    (text,) = warnings()
+    assert ", and the command line sets port = 90, for" in text
 
 
 def test_equal_sections_that_agree_are_fine(load):
