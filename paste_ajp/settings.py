@@ -430,7 +430,8 @@ class Settings:
     trace: str | None = option(
         None,
         Maybe(Text("the path of a file"), word=""),
-        "A file to write each packet to, decoded; secrets and cookies are masked.",
+        "A file to write each packet to, decoded; secrets and cookies are masked."
+        " SIGUSR1 switches that off and on, also without this setting.",
         group=_SIGHT,
     )
     http: Address | None = option(
