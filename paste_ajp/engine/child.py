@@ -122,22 +122,26 @@ def main(descriptor: int) -> int:
     link = Link.of_descriptor(descriptor)
     while not (messages := link.receive()):
         link.wait(60)
-    (birth,) = messages
-    assert isinstance(birth, Birth)  # always the first message, and alone
+    birth, *orders = messages  # a parent that ends at once has more to say
+    assert isinstance(birth, Birth)  # always the first message
     sys.path[:] = birth.path
-    return be_child(link, birth)
+    return be_child(link, birth, orders)
 
 
-def be_child(link: Link, birth: Birth) -> int:
-    """Load, serve, and return the exit status when it is time to end."""
-    return _Child(link, birth).live()
+def be_child(link: Link, birth: Birth, orders: Sequence[object] = ()) -> int:
+    """Load, serve, and return the exit status when it is time to end.
+
+    `orders` are messages that came together with the birth.
+    """
+    return _Child(link, birth, orders).live()
 
 
 class _Child:
     """What the two threads of a child share: the main one and the link."""
 
-    def __init__(self, link: Link, birth: Birth) -> None:
+    def __init__(self, link: Link, birth: Birth, orders: Sequence[object]) -> None:
         self._link = link
+        self._orders = orders
         self._birth = birth
         self._counts = SharedCounts(birth.counts)
         self._share: Share = self._counts.share(birth.slot)
@@ -249,11 +253,10 @@ class _Child:
 
     def _keep_in_touch(self) -> None:
         try:
+            self._hear(self._orders)
             while self._link.fileno() >= 0:
                 if self._link.wait(BEAT_SECONDS):
-                    for message in self._link.receive():
-                        if isinstance(message, Order):
-                            self._obey(message)
+                    self._hear(self._link.receive())
                 else:
                     self._beat()
                 if os.getppid() != self._birth.parent:
@@ -263,6 +266,11 @@ class _Child:
         except BaseException:  # noqa: BLE001 - the outermost frame of a thread
             server_log.exception("the link to the parent broke; ending")
             self._end(GRACE_SECONDS)
+
+    def _hear(self, messages: Sequence[object]) -> None:
+        for message in messages:
+            if isinstance(message, Order):
+                self._obey(message)
 
     def _obey(self, order: Order) -> None:
         if order is Order.SERVE:

@@ -189,6 +189,14 @@ def test_children_and_stop_signal_end_clean(start, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_to_the_whole_group_ends_all_clean(start, number):
+    parent = start()
+    os.killpg(os.getpgid(parent.pid), number)
+    assert parent.wait() == 0
+    assert "Traceback" not in parent.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_running_request_ends_before_the_server(start, tmp_path, number):
     parent = start()
     with FrontEnd(parent.address) as front_end:
