@@ -10,12 +10,14 @@ goes through AJP.
 from __future__ import annotations
 
 import importlib
+import ipaddress
 import logging
 import re
 import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -57,6 +59,12 @@ class GatewaySettings:
         "The secret that the AJP server asks for.",
         group="gateway",
         secret=True,
+    )
+    secret_file: str | None = option(
+        None,
+        Maybe(Text("the path of a file"), word=""),
+        "A file with the secret in its first line.",
+        group="gateway",
     )
     timeout: float | None = option(
         60.0,
@@ -121,7 +129,25 @@ class GatewaySettings:
         except ValueError as error:
             problem = str(error).partition(": ")[2]
             raise SettingError("target", settings.target, problem) from None
+        settings.load_secret()
         return settings
+
+    def load_secret(self) -> str | bytes | None:
+        """Give the secret, from its file if it is there; raises SettingError."""
+        if self.secret_file is None:
+            return self.secret
+        if self.secret is not None:
+            raise SettingError("secret_file", self.secret_file, "secret is given too")
+        try:
+            content = Path(self.secret_file).read_bytes()
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror}"
+            raise SettingError("secret_file", self.secret_file, problem) from error
+        secret = content.partition(b"\n")[0].strip()
+        if not secret:
+            problem = "expected a secret in its first line"
+            raise SettingError("secret_file", self.secret_file, problem)
+        return secret
 
 
 def make_gateway(
@@ -140,6 +166,8 @@ def build_gateway(settings: GatewaySettings, *, trace: Trace | None = None) -> G
     keywords: dict[str, Any] = {
         field.name: getattr(settings, field.name) for field in fields(settings)
     }
+    del keywords["secret_file"]
+    keywords["secret"] = settings.load_secret()
     keywords["attributes"] = settings.attributes.replace(",", " ").split()
     return Gateway(keywords.pop("target"), trace=trace, **keywords)
 
@@ -156,6 +184,7 @@ class HttpDoor:
     ) -> None:
         """Take over ``listener`` and ``gateway``; waitress has no types."""
         host, port = listener.getsockname()[:2]
+        self.host: str = host
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{port}/"
         self._gateway = gateway
@@ -282,10 +311,17 @@ def build_http_door(
         listener = open_http_listener(http_address)
     try:
         gateway = build_gateway(settings, trace=trace)
-        return HttpDoor(_import_waitress(), listener, gateway, threads)
+        door = HttpDoor(_import_waitress(), listener, gateway, threads)
     except BaseException:
         listener.close()
         raise
+    if not ipaddress.ip_address(door.host).is_loopback:
+        log.warning(
+            "%s: other hosts can open it, and the AJP server believes whatever comes "
+            "through it; nothing asks them for a password",
+            door.url,
+        )
+    return door
 
 
 def open_http_listener(http_address: object) -> socket.socket:

@@ -211,7 +211,9 @@ class Gateway:
             status,
             error,
         )
-        details = f"{self.client.address}: {error}" if self._show_details else ""
+        details = str(error) if self._show_details else ""
+        if details and not isinstance(error, ClientError):  # which names it itself
+            details = f"{self.client.address}: {details}"
         page = error_page(status, error, details).encode("utf-8")
         headers = [
             ("Content-Type", "text/html; charset=utf-8"),

@@ -228,6 +228,7 @@ def test_a_backend_that_is_down_is_503_with_what_to_check(tmp_path):
     assert status == "503 Service Unavailable"
     assert headers["Retry-After"] == "5"
     assert b"No such file or directory" in text
+    assert text.count(b"none.sock") == 1
     assert b"paste-ajp ping" in text
 
 
@@ -387,11 +388,29 @@ def test_an_ini_section_makes_a_gateway():
     assert gateway.client.packet_size == 65536
 
 
+def test_the_secret_of_a_gateway_may_stand_in_a_file(tmp_path):
+    (tmp_path / "secret").write_text("s3cret\nsomething else\n")
+    with serve_app(application, secret="s3cret") as served:
+        gateway = make_gateway(
+            {}, target=served.url, secret_file=str(tmp_path / "secret")
+        )
+        assert call(gateway, PATH_INFO="/hello")[0] == "200 OK"
+        gateway.close()
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
         ({}, "target = '': expected a host name or address after ajp://"),
         ({"target": "h", "timout": "1"}, "timout = '1': no such setting; did you"),
+        (
+            {"target": "h", "secret_file": "/none"},
+            "secret_file = '/none': cannot be read: No such file",
+        ),
+        (
+            {"target": "h", "secret_file": "/none", "secret": "x"},
+            "secret_file = '/none': secret is given too",
+        ),
         ({"target": "h", "timeout": "0"}, "timeout = 0: expected more than 0"),
         ({"target": "h", "pool_size": "0"}, "pool_size = '0': expected a whole"),
         ({"target": "http://h"}, "target = 'http://h': expected ajp://host:port"),
@@ -449,6 +468,13 @@ def test_a_door_closes_at_any_moment(site, requests):
         for thread in closing:
             thread.join(10)
         assert not any(thread.is_alive() for thread in closing)
+
+
+@pytest.mark.parametrize(("host", "warns"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_a_door_to_everybody_is_warned_of(site, caplog, host, warns):
+    with caplog.at_level(logging.WARNING, "paste_ajp.gateway"):
+        build_http_door(f"{host}:0", GatewaySettings(target=site.url)).close()
+    assert ("other hosts can open it" in caplog.text) is warns
 
 
 def test_a_door_that_was_never_started_closes(site):
