@@ -224,7 +224,9 @@ class Client:
                     link.close()
                     link = self._open_link(deadline)
                     if source.at_hand:  # its first chunk may have been taken
-                        source = open_body(body, source.length)
+                        length = source.length
+                        source = open_body(body, length)
+                        source.length = length  # None: still a chunked one
         except BaseException:
             link.close()
             self._pool.give_up()

@@ -110,6 +110,10 @@ class Response:
 
     __iter__ = chunks
 
+    def readable(self) -> bool:
+        """Say yes, as a file does, to those who wrap one."""
+        return True
+
     def read(self, size: int = -1) -> bytes:
         """Read ``size`` bytes, fewer only at the end; all that is left if -1."""
         if size < 0:

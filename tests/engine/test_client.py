@@ -658,3 +658,20 @@ def test_a_forked_process_leaves_the_connections_to_its_parent():
         for thread in threads:
             thread.join(10)
     assert sorted(seen) == ["child", "parent"]
+
+
+def test_a_request_that_is_repeated_stays_chunked():
+    packets = []
+
+    def dying(peer):
+        answer(peer)
+        peer.packet()
+
+    def other(peer):
+        packets.append(peer.packet())
+        peer.send(HEAD, END_REUSE)
+
+    with talking(dying, other) as (_, client):
+        client.request("GET", "/").read()
+        client.request("GET", "/", headers={"Transfer-Encoding": "chunked"}).read()
+    assert b"chunked" in packets[0]

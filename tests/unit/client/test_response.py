@@ -213,3 +213,8 @@ def test_a_status_that_http_does_not_know_is_an_error(status):
     with pytest.raises(BadAnswer) as caught:
         respond(status=status)
     assert caught.value.problem == f"status {status}: expected 100 to 999"
+
+
+def test_a_response_may_be_asked_like_a_file():
+    response, _ = respond(*body(b"a"))
+    assert response.readable()
