@@ -188,7 +188,8 @@ class Crew:
     def start(self) -> None:
         """Start the first threads. Raises RuntimeError where none can be had."""
         with self._lock:
-            for _ in range(max(2, min(self._min_spare, self._limit) + 1)):
+            wanted = min(self._min_spare, self._limit) + 1
+            for _ in range(max(2, min(wanted, self._max_spare))):
                 self._start_worker(self._next_role())
 
     def stop(self) -> None:
@@ -256,7 +257,8 @@ class Crew:
             return Role.RUNNER
         if self._watcher is None:
             return Role.WATCHER
-        if len(self._parked) >= self._max_spare:
+        idle = sum(runner.busy is None for runner in self._runners)
+        if len(self._parked) + idle + 1 >= self._max_spare:  # 1 is the watcher
             return Role.ENDED
         return Role.PARKED
 

@@ -174,10 +174,16 @@ def test_spare_threads_are_started_beforehand(make_crew):
     assert crew.threads == 6
 
 
-def test_threads_beyond_the_spare_ones_end(make_crew):
-    crew, work = make_crew(8, max_spare=1)
-    release(*block(work, 8))
-    wait_until(lambda: crew.threads <= 3)
+@pytest.mark.parametrize(("max_spare", "left"), [(1, 2), (2, 2), (5, 5)])
+def test_threads_beyond_the_spare_ones_end(make_crew, max_spare, left):
+    """Runner and watcher are spare, too; without both of them there is no crew."""
+    crew, work = make_crew(8, max_spare=max_spare)
+    blocked = block(work, 8)
+    wait_until(lambda: crew.full and len(crew.busy_workers()) == 8)
+    for call in blocked:
+        release(call)
+    wait_until(lambda: crew.threads <= left and not crew.busy_workers())
+    assert crew.threads == left
     release(*block(work, 8))
 
 
