@@ -275,7 +275,11 @@ class ForkWSGIServer(_FlupServer):
 def _bound(bindAddress: Any) -> dict[str, object]:  # whatever the caller gave
     if isinstance(bindAddress, str):
         return {"listen": Address("unix", path=bindAddress)}
-    if isinstance(bindAddress, Sequence) and len(bindAddress) >= 2:
+    if (
+        isinstance(bindAddress, Sequence)
+        and not isinstance(bindAddress, (bytes, bytearray))
+        and len(bindAddress) >= 2
+    ):
         return {"host": bindAddress[0], "port": bindAddress[1]}
     raise SettingError(
         "bindAddress", bindAddress, "expected (host, port) or the path of a socket"

@@ -77,7 +77,7 @@ def test_empty_host_is_every_address():
     assert str(settings_of(bindAddress=("", 81)).addresses[0]) == "*:81"
 
 
-@pytest.mark.parametrize("address", [None, 8009, ("localhost",)])
+@pytest.mark.parametrize("address", [None, 8009, ("localhost",), b"/x"])
 def test_other_address_is_refused(address):
     with pytest.raises(SettingError, match="expected \\(host, port\\)"):
         settings_of(bindAddress=address)
