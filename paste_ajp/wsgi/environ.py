@@ -359,6 +359,14 @@ class EnvironBuilder:
             environ["SCRIPT_NAME"] = prefix
             environ["PATH_INFO"] = path[len(prefix) :]
             return
+        if not self._settings.unquote_path:
+            # The path is escaped, the prefix need not be: /caf%C3%A9 is below /café.
+            parts = path.split("/", prefix.count("/") + 1)
+            head = "/".join(parts[: prefix.count("/") + 1])
+            if unquote_to_bytes(head.encode("latin-1")).decode("latin-1") == prefix:
+                environ["SCRIPT_NAME"] = head
+                environ["PATH_INFO"] = path[len(head) :]
+                return
         if self._settings.script_name_mismatch == "404":
             raise RequestRefused(
                 404, f"path {path[:200]!r} is not below script_name {prefix!r}"

@@ -464,6 +464,22 @@ def test_path_stays_encoded_for_applications_that_decode_it(sent, marks, path):
     assert environ["PATH_INFO"] == environ["REQUEST_URI"] == path
 
 
+@pytest.mark.parametrize(
+    ("req_uri", "script_name", "path_info"),
+    [
+        ("/a/caf%C3%A9%20x/%41", "/a/caf%C3%A9%20x", "/%41"),
+        ("/%61/caf%c3%a9%20x", "/%61/caf%c3%a9%20x", ""),
+        ("/a/caf%C3%A9%20xy/b", "", "/a/caf%C3%A9%20xy/b"),
+        ("/a%2Fcaf%C3%A9%20x/b", "", "/a%2Fcaf%C3%A9%20x/b"),
+    ],
+)
+def test_prefix_is_cut_from_a_path_that_stays_encoded(req_uri, script_name, path_info):
+    environ = environ_of(
+        req_uri=req_uri, settings={"unquote_path": False, "script_name": "/a/café x"}
+    )
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script_name, path_info)
+
+
 # -- where the application is mounted --------------------------------------------
 
 
