@@ -359,7 +359,9 @@ def _check_uri(uri: str | None, at: int, method: str) -> str:
         return uri
     absolute = _ABSOLUTE.match(uri)
     if absolute:
-        path = uri[absolute.end() :]
+        # A whole URI is as its sender wrote it, so a query is no part of the path; it
+        # comes as an attribute of its own.
+        path = uri[absolute.end() :].partition("?")[0]
         return path if path.startswith("/") else "/" + path
     raise DecodeError("req_uri", at, f"expected a path, found {_shown(uri)}")
 

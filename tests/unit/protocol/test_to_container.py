@@ -203,7 +203,8 @@ def test_protocol(protocol):
         (b"\x02\x02", b"http://www.example.com/a", "/a"),
         (b"\x02\x02", b"HTTPS://u@[::1]:8443/a/b", "/a/b"),
         (b"\x02\x02", b"http://www.example.com", "/"),
-        (b"\x02\x02", b"http://www.example.com?x", "/?x"),
+        (b"\x02\x02", b"http://www.example.com?x", "/"),
+        (b"\x02\x02", b"http://www.example.com/a?x=1", "/a"),
         (b"\x02\x01", b"*", "*"),
     ],
 )
