@@ -10,6 +10,8 @@ OLDEST ?= $(shell .ci/pythons oldest)
 RUN_VENV := .venv
 VENV := .venvs/newest
 OLD_VENV := .venvs/oldest
+COMPILED := .venvs/compiled
+BENCH := .venvs/bench
 BIN := $(VENV)/bin
 OLD_BIN := $(OLD_VENV)/bin
 
@@ -22,6 +24,8 @@ help:
 	@echo 'make unit         unit and property tests'
 	@echo 'make engine       tests of our server over loopback'
 	@echo 'make integration  tests behind real front ends'
+	@echo 'make test-compiled  unit, property and engine tests of the compiled build'
+	@echo 'make bench        compare with other servers, the short form'
 	@echo 'make coverage     what unit, property and engine tests reach'
 	@echo 'make format       put the code into shape'
 	@echo 'make dist         sdist and wheel in dist/'
@@ -104,12 +108,30 @@ test-newest: $(VENV)/.installed
 	$(BIN)/python -VV
 	$(BIN)/python -m pytest
 
+# The same again with the hot path compiled, as PASTE_AJP_COMPILE=1 does it.
+.PHONY: test-compiled
+test-compiled: $(VENV)/.installed
+	@echo
+	@.ci/test-compiled '$(PYTHON)' $(COMPILED) $(VENV)
+
 .PHONY: test
 test:
 	@$(MAKE) --no-print-directory $(VENV)/.installed front-ends
 	@$(MAKE) --no-print-directory lint types
 	@$(MAKE) --no-print-directory test-oldest
 	@$(MAKE) --no-print-directory test-newest
+	@$(MAKE) --no-print-directory test-compiled
+
+# -- benchmarks ----------------------------------------------------------------
+
+# Interleaved rounds of one load each; benchmarks/README.md has the long forms.
+BENCH_ARGS ?= --group ajp,raw,http --case hello,100k --rounds 3 --secs 2
+
+.PHONY: bench
+bench:
+	@.ci/make-bench '$(PYTHON)' $(BENCH)
+	@.ci/make-compiled '$(PYTHON)' $(COMPILED)
+	$(BENCH)/bin/python benchmarks/compare.py $(BENCH_ARGS)
 
 # -- packages ------------------------------------------------------------------
 

@@ -167,8 +167,8 @@ class Server:
         ):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.log.seek(0)
-                tail = self.log.read().decode(errors="replace")[-2000:]
-                raise RuntimeError(f"{self.name} does not answer:\n{tail}")
+                lines = self.log.read().decode(errors="replace").splitlines()
+                raise RuntimeError(f"no answer; {''.join(lines[-1:])}")
             time.sleep(0.1)
 
     def cpu(self):
