@@ -38,13 +38,17 @@ def test_split_stream_gives_the_same_packets(step):
         (b"\x13", "magic at byte 0: expected 0x12, found 0x13"),
         (
             b"GET / HTTP/1.1",
-            "magic at byte 0: expected 0x12, found 0x47: this looks like HTTP, and the"
-            " port is for AJP",
+            (
+                "magic at byte 0: expected 0x12, found 0x47: this looks like HTTP, and"
+                " the port is for AJP"
+            ),
         ),
         (
             b"\x16\x03\x01\x00\xa5",
-            "magic at byte 0: expected 0x12, found 0x16: this looks like TLS, and the"
-            " port is for AJP in clear",
+            (
+                "magic at byte 0: expected 0x12, found 0x16: this looks like TLS, and"
+                " the port is for AJP in clear"
+            ),
         ),
         (b"\x12\x35", "magic at byte 1: expected 0x34, found 0x35"),
         (b"\x12\x00\x00\x01\x0a", "magic at byte 1: expected 0x34, found 0x00"),
