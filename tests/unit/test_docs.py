@@ -109,7 +109,8 @@ def test_commands_are_found_and_judged() -> None:
 
 @every_page
 def test_flags_in_text_exist(page: Path) -> None:
-    known = {"--server-name", "--protocol", "--reload"}  # pserve's and tracd's
+    # pserve's and tracd's
+    known = {"--server-name", "--protocol", "--reload", "--hostname"}
     for command in cli.COMMANDS:
         parser = parser_of(command.name)
         assert parser is not None
