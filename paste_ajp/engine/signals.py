@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,8 +41,8 @@ def wait_for(event: threading.Event, timeout: float | None = None) -> bool:
     ``_thread.interrupt_main()`` calls SIGINT's handler, but wakes nobody who
     waits for ever: with it hupper, the ``--reload`` of pserve, ends its worker.
     """
-    if timeout is not None or not in_main_thread():
-        return event.wait(timeout)
+    if timeout is not None or not in_main_thread() or "hupper" not in sys.modules:
+        return event.wait(timeout)  # without a timer: an idle server takes no time
     while not event.wait(LOOK_SECONDS):
         pass
     return True
