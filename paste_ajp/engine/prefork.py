@@ -44,7 +44,12 @@ from paste_ajp.engine.child import (
 from paste_ajp.engine.link import Link
 from paste_ajp.engine.listeners import Listener
 from paste_ajp.engine.notify import Notifier
-from paste_ajp.engine.signals import TRACE_SIGNAL, in_main_thread, wait_for
+from paste_ajp.engine.signals import (
+    TRACE_SIGNAL,
+    in_main_thread,
+    tell_main_thread,
+    wait_for,
+)
 from paste_ajp.engine.supervision import Beat, Order, Phase, Supervisor
 from paste_ajp.logs import server_log
 from paste_ajp.settings import Settings
@@ -202,6 +207,7 @@ class PreforkServer:
             leave(be_child(born.link, born.birth), in_main_thread=in_main_thread())
         finally:
             self._stopped.set()
+            tell_main_thread()
         self._raise_fatal()
 
     def _run_in_thread(self) -> None:
@@ -211,6 +217,7 @@ class PreforkServer:
             leave(be_child(born.link, born.birth), in_main_thread=False)
         finally:
             self._stopped.set()
+            tell_main_thread()
 
     def _raise_fatal(self) -> None:
         if self._supervisor.fatal:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
 #: What stops a server; a second one stops it at once.
@@ -23,8 +24,6 @@ ADD_SIGNAL = "SIGTTIN"
 REMOVE_SIGNAL = "SIGTTOU"
 CHILD_SIGNAL = "SIGCHLD"
 
-#: Seconds after which a waiting main thread looks whether a handler is due.
-LOOK_SECONDS = 1.0
 #: Seconds in which stop signals of two kinds are one wish: hupper sends SIGTERM and
 #: interrupts the main thread besides, a terminal's Ctrl-C goes to it and to us.
 ONE_WISH_SECONDS = 2.0
@@ -35,17 +34,53 @@ def in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def wait_for(event: threading.Event, timeout: float | None = None) -> bool:
-    """Wait as ``event.wait`` does, and hear of signals that nobody has sent.
+#: Where a signal, or an event that is set, leaves a byte for the main thread: the
+#: process, the end to read and the end to write.
+_mailboxes: list[tuple[int, socket.socket, socket.socket]] = []
 
-    ``_thread.interrupt_main()`` calls SIGINT's handler, but wakes nobody who
-    waits for ever: with it hupper, the ``--reload`` of pserve, ends its worker.
+
+def wait_for(event: threading.Event, timeout: float | None = None) -> bool:
+    """Wait as ``event.wait`` does, and miss no signal.
+
+    One that comes right before a wait on a lock would be handled after it, which may
+    be never; the same holds for ``_thread.interrupt_main()``, by which hupper (the
+    ``--reload`` of pserve) ends its worker. Both leave a byte in the mailbox.
+    Whoever sets the event calls tell_main_thread() then.
     """
-    if timeout is not None or not in_main_thread() or "hupper" not in sys.modules:
-        return event.wait(timeout)  # without a timer: an idle server takes no time
-    while not event.wait(LOOK_SECONDS):
-        pass
+    if timeout is not None or not in_main_thread() or not _mailboxes:
+        return event.wait(timeout)
+    owner, reader, _ = _mailboxes[-1]
+    if owner != os.getpid():  # it is the parent's, and we are a child by fork
+        return event.wait()
+    while not event.is_set():
+        reader.recv(4096)
     return True
+
+
+def tell_main_thread() -> None:
+    """Have the main thread look at its event, if it waits for one."""
+    for owner, _, writer in list(_mailboxes):
+        if owner == os.getpid():
+            with suppress(OSError):
+                writer.send(b"\0")
+
+
+@contextmanager
+def _mailbox() -> Iterator[None]:
+    """Have signals leave a byte for wait_for()."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    former = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    box = (os.getpid(), reader, writer)
+    _mailboxes.append(box)
+    try:
+        yield
+    finally:
+        _mailboxes.remove(box)
+        if box[0] == os.getpid():
+            signal.set_wakeup_fd(former)
+        reader.close()
+        writer.close()
 
 
 @contextmanager
@@ -64,7 +99,8 @@ def handled(handlers: Mapping[str, Callable[[], None]]) -> Iterator[None]:
             if name == RELOAD_SIGNAL and signal.getsignal(number) is signal.SIG_IGN:
                 continue
             former[number] = signal.signal(number, _ignoring_arguments(handler))
-        yield
+        with _mailbox() if former else nullcontext():
+            yield
     finally:
         for number, before in former.items():
             signal.signal(

@@ -32,7 +32,7 @@ from paste_ajp.engine.balance import YIELD_SECONDS, Share
 from paste_ajp.engine.channel import Channel, Phase, set_timeout
 from paste_ajp.engine.listeners import Listener, open_listeners
 from paste_ajp.engine.poller import READABLE, Poller, SelectPoller, best_poller
-from paste_ajp.engine.signals import wait_for
+from paste_ajp.engine.signals import tell_main_thread, wait_for
 from paste_ajp.engine.stats import Stats
 from paste_ajp.engine.workers import Crew, Worker
 from paste_ajp.logs import MAY_REPEAT, printable, protocol_log, server_log
@@ -246,6 +246,7 @@ class ThreadedServer:
                 for listener in self._listeners:
                     listener.close()
                 self._stopped.set()
+                tell_main_thread()
                 return
             first = not self.draining
             if first:
@@ -349,6 +350,7 @@ class ThreadedServer:
             # Whoever is still in an application will not poll any more.
             poller.close()
         self._stopped.set()
+        tell_main_thread()
 
     # -- tracing ------------------------------------------------------------------
 

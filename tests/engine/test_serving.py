@@ -130,7 +130,6 @@ PROGRAM = """
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"hello"]
 
-    sys.modules.setdefault("hupper", None)  # as under pserve --reload
     server = Server(application, Settings.parse({"port": 0, "graceful_timeout": 30}))
     server.bind()
     print(server.addresses[0], flush=True)

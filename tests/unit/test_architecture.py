@@ -85,6 +85,7 @@ RESERVED: dict[str, set[str]] = {
         "engine/notify.py",
         "engine/poller.py",
         "engine/prefork.py",
+        "engine/signals.py",
         "engine/threaded.py",
         "engine/traced.py",
         "http_door.py",

@@ -1,0 +1,11 @@
+"""What holds for all tests."""
+
+import signal
+
+# Programs inherit what is ignored: under nohup, or in the background of a script, the
+# servers that the tests start would not hear of these.
+for name in ("SIGHUP", "SIGINT"):
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        default = signal.SIG_DFL if name == "SIGHUP" else signal.default_int_handler
+        signal.signal(number, default)
