@@ -33,12 +33,13 @@ from typing import Any, Final, Protocol
 
 from paste_ajp.logs import server_log
 
-#: Seconds between two looks of the watcher: least, most.
-SHORTEST_LOOK: Final = 0.0002
+#: Seconds between two looks of the watcher: least, most. A look costs 60 us (the lock
+#: changes hands twice), a request that waits for one takes all others with it.
+SHORTEST_LOOK: Final = 0.0001
 LONGEST_LOOK: Final = 0.005
 
 #: Seconds from the look that found a runner busy to the one that tells why.
-SECOND_LOOK: Final = 0.0001
+SECOND_LOOK: Final = 0.00005
 
 #: Seconds for which a runner may compute before another thread may compete with it.
 PATIENCE: Final = 0.02
@@ -189,7 +190,8 @@ class Crew:
         """Start the first threads. Raises RuntimeError where none can be had."""
         with self._lock:
             wanted = min(self._min_spare, self._limit) + 1
-            for _ in range(max(2, min(wanted, self._max_spare))):
+            least = self._most_runners + 1  # without a watcher none is replaced
+            for _ in range(max(least, min(wanted, self._max_spare))):
                 self._start_worker(self._next_role())
 
     def stop(self) -> None:
@@ -437,7 +439,7 @@ class Crew:
                     return
             # A runner that has just begun is looked at once more, and soon.
             again = not again and any(runner.seen_since == now for runner in runners)
-            self._look = min(LONGEST_LOOK, self._look * 1.1)
+            self._look = min(LONGEST_LOOK, self._look * 1.05)
             if self._application_timeout:
                 self._look_for_overdue(now)
 

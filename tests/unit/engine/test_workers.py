@@ -394,10 +394,11 @@ def test_as_many_threads_run_as_can_make_progress(monkeypatch, lock, expected):
     assert runners_that_help() == expected
 
 
+@pytest.mark.parametrize("spare", [1, 4])
 @pytest.mark.parametrize("runners", [2, 4])
-def test_several_threads_run_where_they_can(make_crew, runners):
+def test_several_threads_run_where_they_can(make_crew, runners, spare):
     """As without the interpreter's lock."""
-    crew, work = make_crew(4, runners=runners, min_spare=4)
+    crew, work = make_crew(4, runners=runners, min_spare=spare)
     calls = block(work, 4)
     wait_until(lambda: crew.full)
     release(*calls)
