@@ -320,7 +320,9 @@ class Server:
         """A successor serves on our sockets: end."""
         self._notifier.successor(successor)
         for listener in self._listeners:
-            listener.keep_file()
+            listener.leave_to_successor()
+        if isinstance(self._engine, PreforkServer):
+            self._engine.make_way()
         self.shutdown()
 
     def _on_add_signal(self) -> None:

@@ -92,7 +92,7 @@ class Birth:
     slot: int
     counts: int  # descriptors, these three
     stacks: int
-    listeners: Sequence[int]
+    listeners: Sequence[tuple[int, bool]]  # and whether others than us have them
     source: Source | bytes
     path: Sequence[str] = ()
     environ: Mapping[str, Any] = field(default_factory=dict)
@@ -195,9 +195,9 @@ class _Child:
 
     def _serve(self, settings: Settings, application: Application) -> ThreadedServer:
         listeners: list[Listener] = [
-            inherit(number, settings) for number in self._birth.listeners
+            inherit(number, settings) for number, _ in self._birth.listeners
         ]
-        for number in self._birth.listeners:
+        for number, _ in self._birth.listeners:
             os.close(number)
         server = ThreadedServer(
             application,
@@ -211,6 +211,7 @@ class _Child:
         if self._trace_flips:  # the signal came while it started
             server.switch_trace()
         if self._ending:  # the order came while it started
+            self._take_what_waits(server)
             server.shutdown()
         return server
 
@@ -247,6 +248,8 @@ class _Child:
         if not self._ending:
             self._ending = True
             self._link.send(Leaving())
+        # Perhaps the whole group has got the signal, and nobody is left to accept.
+        self._take_what_waits(server)
         server.shutdown()
 
     # -- the link: its own thread -----------------------------------------------------
@@ -276,7 +279,7 @@ class _Child:
         if order is Order.SERVE:
             self._may_serve.set()
         elif order is Order.DRAIN:
-            self._end(DRAIN_GRACE_SECONDS)
+            self._end(DRAIN_GRACE_SECONDS, others_accept=True)
         elif order is Order.FINISH:
             self._end(GRACE_SECONDS)
         else:
@@ -293,11 +296,29 @@ class _Child:
             self._exit_by_force_after(server.settings.graceful_timeout)
         self._end(GRACE_SECONDS)
 
-    def _end(self, grace_seconds: float, graceful: bool = True) -> None:
+    def _take_what_waits(self, server: ThreadedServer) -> None:
+        """Have the server accept what waits at sockets that nobody has but us.
+
+        To be called before its shutdown(). All children do so in the same moment;
+        which of them takes what does not matter.
+        """
+        kept = [is_kept for _, is_kept in self._birth.listeners]
+        for listener, is_kept in zip(server.listeners, kept, strict=True):
+            listener.inherited = is_kept
+
+    def _end(
+        self,
+        grace_seconds: float,
+        *,
+        graceful: bool = True,
+        others_accept: bool = False,
+    ) -> None:
         server = self._server
         self._share.close()
         if server is not None:
             self._ending = True
+            if not others_accept:
+                self._take_what_waits(server)
             server.shutdown(graceful, grace_seconds=grace_seconds)
         elif not self._may_serve.is_set():
             # The main thread loads, or waits: a signal gets it out of both.

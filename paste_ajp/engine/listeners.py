@@ -83,8 +83,9 @@ class Listener:
                     Path(path).unlink()
             self._file = None
 
-    def keep_file(self) -> None:
-        """Leave the socket file to a successor that inherits the socket."""
+    def leave_to_successor(self) -> None:
+        """Another process goes on with this socket, and with its file."""
+        self.inherited = True
         self._file = None
 
 

@@ -4,6 +4,8 @@
     parent  <--- link: beats, orders --->  child
 
 The parent owns the sockets, starts and watches the children, and touches no request.
+When the server stops it closes them at once, and the children take what waits there
+before they do; where a successor or a service manager has them too, that waits for it.
 A child is a new interpreter that loads the application for itself (a Source says how),
 so it shares neither database connections nor code with others. Where there is no
 Source, or `preload` is set, a child is a fork of the parent and what that has loaded.
@@ -226,7 +228,18 @@ class PreforkServer:
     def shutdown(self, graceful: bool = True) -> None:
         """Stop: let running requests end within graceful_timeout, or at once."""
         self.draining = True
-        self._note(lambda now: self._supervisor.stop(graceful, now))
+        order = Order.FINISH if graceful else Order.STOP
+        self._note(lambda now: self._stop(order, now))
+
+    def make_way(self) -> None:
+        """Stop, and leave what waits to be accepted to a successor on our sockets."""
+        self.draining = True
+        self._note(lambda now: self._stop(Order.DRAIN, now))
+
+    def _stop(self, order: Order, now: float) -> None:
+        for listener in self._listeners:
+            listener.close()  # whoever connects from now on shall be refused
+        self._supervisor.stop(order, now)
 
     def reload(self) -> None:
         """Have new children load settings and code anew, and take over when ready."""
@@ -425,7 +438,7 @@ class PreforkServer:
         self, number: int, slot: int, ours: Link, theirs: Link, their_stacks: int
     ) -> int:
         """Start a child as a new interpreter."""
-        listeners = [listener.fileno() for listener in self._listeners]
+        listeners = [(one.fileno(), one.inherited) for one in self._listeners]
         counts = self._counts.descriptor
         import subprocess
 
@@ -435,7 +448,7 @@ class PreforkServer:
         child = subprocess.Popen(
             [sys.executable, *flags, _PROGRAM, str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno(), their_stacks, counts, *listeners],
+            pass_fds=[theirs.fileno(), their_stacks, counts, *(fd for fd, _ in listeners)],
         )
         child.returncode = 0  # so that it does not mind who waits
         ours.send(
@@ -471,7 +484,7 @@ class PreforkServer:
                 os.close(process.stacks)
         ours.close()
         os.close(stacks[0])
-        listeners = [os.dup(listener.fileno()) for listener in self._listeners]
+        listeners = [(os.dup(one.fileno()), one.inherited) for one in self._listeners]
         for listener in self._listeners:
             listener.close()
         assert self._application is not None  # there is no source

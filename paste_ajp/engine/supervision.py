@@ -87,7 +87,7 @@ class Order(enum.Enum):
 
     SERVE = "serve"
     DRAIN = "drain"  # finish what runs, while others take the new connections
-    FINISH = "finish"  # finish what runs, for the whole server stops
+    FINISH = "finish"  # finish what runs and what waits: the whole server stops
     STOP = "stop"  # at once
 
 
@@ -196,16 +196,14 @@ class Supervisor:
         if not self._fresh():
             self._give_up_reload("no child could be started", now)
 
-    def stop(self, graceful: bool, now: float) -> None:
-        """End all children; `graceful` lets their running requests end first."""
+    def stop(self, order: Order, now: float) -> None:
+        """End all children: DRAIN where a successor has the sockets, FINISH, STOP."""
         if self.phase is Phase.STOPPED:
             return
         self.phase = Phase.STOPPING
         for child in list(self.children.values()):
-            if graceful and child.state is not State.LEAVING:
-                self._dismiss(child, now, Order.FINISH)
-            elif not graceful:
-                self._dismiss(child, now, Order.STOP)
+            if order is Order.STOP or child.state is not State.LEAVING:
+                self._dismiss(child, now, order)
         self._settle(now)
 
     def add(self, now: float) -> None:
@@ -543,7 +541,7 @@ class Supervisor:
     def _abandon(self, why: str, now: float) -> None:
         """Give up before anything was served: whoever started us shall know."""
         self.fatal = why
-        self.stop(graceful=False, now=now)
+        self.stop(Order.STOP, now)
 
 
 def _worth(child: Child) -> tuple[bool, float]:

@@ -293,7 +293,7 @@ class ThreadedServer:
             if not listener.inherited:
                 # What waits to be accepted would be reset. An inherited socket goes
                 # on elsewhere, and they wait there.
-                self._accept(listener)
+                self._accept_all(listener)
             listener.close()
 
     def _drain(self) -> None:
@@ -632,6 +632,14 @@ class ThreadedServer:
                 protocol_log.info("a connection was lost before its accept: %s", error)
                 continue
             self._add(sock, peer)
+
+    def _accept_all(self, listener: Listener) -> None:
+        """Accept until nothing waits, but not for ever where ever more come."""
+        for _ in range(1 + self.settings.backlog // ACCEPT_BATCH):
+            before = self.stats.accepted
+            self._accept(listener)
+            if self.stats.accepted == before:
+                return
 
     def _add(self, sock: socket.socket, peer: object) -> None:
         """Let an accepted socket in, turn it away, or ask who its peer is."""

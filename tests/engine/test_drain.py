@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from paste_ajp.engine.poller import SelectPoller
 from paste_ajp.protocol import CPing
 from tests.engine.conftest import hello, wait_until
 from tests.engine.front_end import FrontEnd, forward
@@ -51,6 +52,24 @@ def test_new_connections_are_refused(draining):
     wait_until(lambda: not site.server.listeners[0].socket.fileno() >= 0)
     with pytest.raises(ConnectionRefusedError):
         FrontEnd(site.address)
+
+
+class Deaf(SelectPoller):
+    """Never tells that somebody connects."""
+
+    def watch_listener(self, fd):
+        pass
+
+
+def test_connections_that_wait_to_be_accepted_are_served(serve):
+    """More than are accepted in one go."""
+    site = serve(hello, engine={"poller": Deaf})
+    waiting = [site.connect() for _ in range(100)]
+    for front_end in waiting:
+        front_end.send(forward("GET", "/"))
+    site.server.shutdown()
+    assert [front_end.answer().status for front_end in waiting] == [200] * 100
+    assert site.server.wait(5)
 
 
 def test_idle_connections_are_closed_after_the_grace_period(serve):

@@ -248,7 +248,7 @@ def test_unix_socket_of_a_successor_is_left_alone(listen, path):
 
 def test_unix_socket_can_be_left_to_a_successor(listen, path):
     (listener,) = listen(listen=f"unix:{path}")
-    listener.keep_file()
+    listener.leave_to_successor()
     listener.close()
     assert path.exists()
 

@@ -105,6 +105,15 @@ def is_alive(pid):
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+def is_refused(port):
+    """Whether nobody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return True
+    return False
+
+
 @pytest.fixture
 def start(tmp_path):
     """Start servers by flags, or by a program that has {port} in it."""
@@ -206,6 +215,38 @@ def test_running_request_ends_before_the_server(start, tmp_path, number):
         answer = front_end.answer()
     assert answer.status == 200
     assert answer.reuse is False
+    assert parent.wait() == 0
+
+
+def test_nobody_can_connect_while_the_server_stops(start, tmp_path):
+    parent = start()
+    with FrontEnd(parent.address) as front_end:
+        front_end.send(forward("GET", "/sleep/1"))
+        wait_until((tmp_path / "sleeping").exists, 10, "the request to begin")
+        parent.send_signal(signal.SIGTERM)
+        wait_until(lambda: is_refused(parent.port), 0.9, "a refusal")
+        assert front_end.answer().status == 200
+
+
+@pytest.mark.parametrize("whom", ["parent", "group"])
+def test_connections_that_wait_at_the_stop_are_served(start, whom):
+    """More than a process takes in one go."""
+    parent = start("--graceful-timeout", "8")
+    children = parent.children()
+    for pid in children:
+        os.kill(pid, signal.SIGSTOP)
+    with contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(FrontEnd(parent.address)) for _ in range(150)]
+        for front_end in waiting:
+            front_end.send(forward("GET", "/"))
+        for pid in children if whom == "group" else ():
+            os.kill(pid, signal.SIGTERM)
+        parent.send_signal(signal.SIGTERM)
+        parent.wait_for_log("asked to stop")
+        for pid in children:
+            os.kill(pid, signal.SIGCONT)
+        for front_end in waiting:
+            assert front_end.answer().status == 200
     assert parent.wait() == 0
 
 

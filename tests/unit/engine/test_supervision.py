@@ -447,7 +447,7 @@ def test_last_child_stays(caplog):
 
 def test_graceful_stop_lets_children_finish():
     world = World().serving()
-    world.supervisor.stop(True, world.now)
+    world.supervisor.stop(Order.FINISH, world.now)
     assert world.news() == [(1, "finish"), (2, "finish")]
     world.ended(1, 2, how="ended with status 0")
     assert world.supervisor.phase is Phase.STOPPED
@@ -456,9 +456,9 @@ def test_graceful_stop_lets_children_finish():
 
 def test_second_stop_is_at_once():
     world = World().serving()
-    world.supervisor.stop(True, world.now)
+    world.supervisor.stop(Order.FINISH, world.now)
     world.news()
-    world.supervisor.stop(False, world.now)
+    world.supervisor.stop(Order.STOP, world.now)
     assert world.news() == [(1, Order.STOP.value), (2, Order.STOP.value)]
     world.pass_time(2)
     assert world.news() == [(1, "kill"), (2, "kill")]
@@ -466,7 +466,7 @@ def test_second_stop_is_at_once():
 
 def test_child_that_does_not_finish_is_killed_in_the_end():
     world = World(graceful_timeout=10).serving()
-    world.supervisor.stop(True, world.now)
+    world.supervisor.stop(Order.FINISH, world.now)
     world.news()
     world.pass_time(14)
     assert world.news() == []
@@ -476,7 +476,7 @@ def test_child_that_does_not_finish_is_killed_in_the_end():
 
 def test_no_child_is_started_while_stopping():
     world = World().serving()
-    world.supervisor.stop(True, world.now)
+    world.supervisor.stop(Order.FINISH, world.now)
     world.news()
     world.ended(1)
     world.pass_time(5)
@@ -485,7 +485,7 @@ def test_no_child_is_started_while_stopping():
 
 def test_stop_before_the_first_start_leaves_nothing():
     world = World()
-    world.supervisor.stop(True, world.now)
+    world.supervisor.stop(Order.FINISH, world.now)
     world.begin()
     assert world.news() == []
     assert world.supervisor.phase is Phase.STOPPED
@@ -495,13 +495,13 @@ def test_stop_ends_a_reload():
     world = World().serving()
     world.supervisor.reload(world.now)
     world.news()
-    world.supervisor.stop(True, world.now)
+    world.supervisor.stop(Order.FINISH, world.now)
     assert world.news() == [(1, "finish"), (2, "finish"), (3, "finish")]
 
 
 def test_reload_is_no_matter_for_a_server_that_stops():
     world = World().serving()
-    world.supervisor.stop(True, world.now)
+    world.supervisor.stop(Order.FINISH, world.now)
     world.news()
     world.supervisor.reload(world.now)
     assert world.news() == []
