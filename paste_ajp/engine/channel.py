@@ -11,6 +11,7 @@ import enum
 import socket
 import struct
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -93,6 +94,7 @@ class Channel:
         "_is_partial",
         "_lingered",
         "_may_reuse",
+        "_reader",
         "_server",
         "_sock",
         "_tracer",
@@ -118,13 +120,14 @@ class Channel:
         self.deadline = 0.0  # monotonic seconds; 0 for none
         self.timer_at = 0.0  # when the server will look at the deadline
         self.queued_at = 0.0
-        self._connection = Connection(
+        self._connection = connection = Connection(
             Role.CONTAINER,
             packet_size=settings.packet_size,
             receive_limit=settings.receive_limit,
             max_headers=settings.max_request_headers,
             body_framing=server.body_framing,
         )
+        self._reader = connection.reader
         self._chunks: deque[bytes] = deque()
         self._body_bytes = 0
         self._ended: bool | None = None
@@ -170,9 +173,7 @@ class Channel:
                 self.refuse(error)
                 return False
             if len(messages) == 1 and type(messages[0]) is ForwardRequest:
-                self.request = messages[0]
-                self.phase = _ASSIGNED
-                self.deadline = 0.0
+                self._begin(messages[0])
                 found = True
             else:
                 found = self._take(messages)
@@ -204,7 +205,7 @@ class Channel:
         found = False
         for message in messages:
             if type(message) is ForwardRequest:
-                self.request = message
+                self._begin(message)
                 found = True
             elif type(message) is BodyChunk:
                 if message.data:
@@ -212,8 +213,6 @@ class Channel:
             elif type(message) is CPing and not self._answer_cping():
                 return False
         if found:
-            self.phase = Phase.ASSIGNED
-            self.deadline = 0.0
             return True
         if connection.failure is not None:
             self.refuse(connection.failure)
@@ -385,13 +384,19 @@ class Channel:
 
     # -- assigned: an Exchange -------------------------------------------------------
 
-    def begin(self, answer_claim: Any = None) -> None:
+    def _begin(self, request: ForwardRequest) -> None:
         """Get ready to run the application for `request`."""
+        self.request = request
+        self.phase = _ASSIGNED
+        self.deadline = 0.0
         self._ended = None
         self._may_reuse = True
         self._body_bytes = 0
         self._body_was_read = False  # to its end
-        self._answer_claim = answer_claim
+
+    def let_claim(self) -> None:
+        """Let answer_for_application() answer the request as well."""
+        self._answer_claim = threading.Lock()
 
     @property
     def body_is_complete(self) -> bool:
@@ -549,13 +554,17 @@ class Channel:
             self._claim_answer()
         try:
             self._sock.sendall(data)
-        except BlockingIOError:
-            raise FrontEndGone(
+        except OSError as error:
+            raise self._gone(error) from None
+
+    def _gone(self, error: OSError) -> FrontEndGone:
+        """Say why nothing more can be sent."""
+        if isinstance(error, BlockingIOError):
+            return FrontEndGone(
                 "the front end took no data for write_timeout ="
                 f" {self._server.settings.write_timeout:g} s"
-            ) from None
-        except OSError as error:
-            raise FrontEndGone(f"the front end is gone: {error}") from error
+            )
+        return FrontEndGone(f"the front end is gone: {error}")
 
     def _claim_answer(self) -> None:
         """The first who sends answers; the other finds the request answered."""
@@ -570,7 +579,12 @@ class Channel:
         reuse = self._may_reuse and self._connection.may_reuse
         if reuse and server.surplus:
             reuse = server.keeps_connection()
-        self.send(data + (END_REUSE if reuse else END_CLOSE))
+        if self._answer_claim is not None:
+            self._claim_answer()
+        try:
+            self._sock.sendall(data + (END_REUSE if reuse else END_CLOSE))
+        except OSError as error:
+            raise self._gone(error) from None
         self._connection.sent_response(reuse)
         self._ended = reuse
 
@@ -613,6 +627,7 @@ class Channel:
             return False
         if self._chunks:
             self._chunks.clear()
+        self._answer_claim = None
         if not self._ended:
             if self._ended is None:  # no End Response went out
                 self.close()
@@ -621,7 +636,7 @@ class Channel:
             return False
         self.phase = _IDLE
         self._is_partial = False
-        if self._connection.has_buffered:
+        if not self._reader.is_empty:
             try:
                 if self._take(self._connection.receive(b"")):
                     return True

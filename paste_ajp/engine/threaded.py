@@ -117,7 +117,8 @@ class ThreadedServer:
         self._channels: dict[int, Channel] = {}
         self._idle: dict[int, Channel] = {}
         self._missed: set[int] = set()
-        self._ready: deque[Channel] = deque()
+        #: Channels that became readable, for the crew.
+        self.ready: deque[Channel] = deque()
         self._timers: list[tuple[float, int, Channel | None]] = []
         self._dead_timers = 0  # timers of closed channels, about
         self._timer_numbers = itertools.count()
@@ -132,7 +133,7 @@ class ThreadedServer:
         self._wait: Callable[[float | None], list[tuple[int, Any]]]
         self._poller: Poller | None = None
         self._crew: Crew | None = None
-        self._task: Task | None = None
+        self._run_task: Callable[[Channel], int]
         self._admission: Admission | None = None
         self._refusal: Callable[[ForwardRequest], tuple[int, str] | None] | None = None
         self._undecided: list[tuple[socket.socket, object]] = []
@@ -201,7 +202,8 @@ class ThreadedServer:
             extra=self._extra_environ,
             file_wrapper=FileWrapper,
         )
-        self._task = Task(self.application, settings, environs)
+        # The method: to call the object takes longer.
+        self._run_task = Task(self.application, settings, environs).__call__
         self._poller = self._make_poller(self._idle)
         self._wait = self._poller.wait
         if isinstance(self._poller, SelectPoller):
@@ -318,7 +320,7 @@ class ThreadedServer:
         for descriptor in list(self._idle):
             channel = self._idle.pop(descriptor, None)
             if channel is not None:
-                self._ready.append(channel)
+                self.ready.append(channel)
         self.wake()
 
     def _stop(self) -> None:
@@ -424,7 +426,7 @@ class ThreadedServer:
 
     def serve_later(self, channel: Channel) -> None:
         """Have a channel served that became readable."""
-        self._ready.append(channel)
+        self.ready.append(channel)
         self.wake()
 
     def set_timer(self, channel: Channel, seconds: float) -> None:
@@ -475,13 +477,6 @@ class ThreadedServer:
 
     # -- what workers do ------------------------------------------------------------
 
-    def next_channel(self) -> Channel | None:
-        """Return a channel that became readable, None where there is none."""
-        try:
-            return self._ready.popleft() if self._ready else None
-        except IndexError:  # another thread was faster
-            return None
-
     def wake(self) -> None:
         """Make a thread that waits in poll() return."""
         if self._poller is not None:
@@ -505,7 +500,7 @@ class ThreadedServer:
     def poll(self, timeout: float | None) -> None:
         """Wait for channels to become readable, deal with timers."""
         claim = self._idle.pop
-        ready = self._ready.append
+        ready = self.ready.append
         for descriptor, what in self._wait(timeout):
             channel = claim(descriptor, None)
             if channel is not None:
@@ -536,14 +531,20 @@ class ThreadedServer:
             channel = self._idle.pop(descriptor, None)
             if channel is not None:
                 self._missed.discard(descriptor)
-                self._ready.append(channel)
+                self.ready.append(channel)
 
     def serve(self, channel: Channel) -> None:
         """Read from a channel; run the application if that completed a request."""
         try:
-            if channel.receive():
-                while self._run(channel):
-                    pass
+            found = channel.receive()
+            while found:
+                if self._refusal is not None and self._refuses(channel):
+                    break
+                self.stats.requests += 1
+                if self._answers_overdue:
+                    channel.let_claim()
+                self._run_task(channel)
+                found = channel.complete()
         except BaseException:  # noqa: BLE001 - one channel must not end a worker
             server_log.exception("%s: internal error, connection closed", channel.peer)
             channel.close()
@@ -563,7 +564,13 @@ class ThreadedServer:
         """Run the application for a request that was waiting."""
         try:
             is_admitted = True
-            while self._run(channel, is_admitted):
+            while is_admitted or not self._refuses(channel):
+                self.stats.requests += 1
+                if self._answers_overdue:
+                    channel.let_claim()
+                self._run_task(channel)
+                if not channel.complete():
+                    break
                 is_admitted = False
         except BaseException:  # noqa: BLE001 - one channel must not end a worker
             server_log.exception("%s: internal error, connection closed", channel.peer)
@@ -580,16 +587,6 @@ class ThreadedServer:
         )
         channel.answer(status)
         return True
-
-    def _run(self, channel: Channel, is_admitted: bool = False) -> bool:
-        """Serve the request of a channel; tell whether the next one is here already."""
-        assert self._task is not None  # start() made it
-        if self._refusal is not None and not is_admitted and self._refuses(channel):
-            return False
-        self.stats.requests += 1
-        channel.begin(threading.Lock() if self._answers_overdue else None)
-        self._task(channel)
-        return channel.complete()
 
     def overdue(self, worker: Worker, seconds: float) -> None:
         """Report a request that has run for longer than application_timeout."""

@@ -28,6 +28,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -60,8 +61,8 @@ class Role(enum.Enum):
 class Work(Protocol):
     """What the workers do. `serve` and `queue` must not raise."""
 
-    def next_channel(self) -> Any | None:
-        """Return a channel that became readable, None where there is none."""
+    #: Channels that became readable; poll() puts them here.
+    ready: deque[Any]
 
     def poll(self, timeout: float | None) -> None:
         """Wait for channels to become readable, deal with timers."""
@@ -342,10 +343,13 @@ class Crew:
     def _run(self, worker: Worker) -> None:
         """Poll and serve, until detached. The hot loop."""
         work = self._work
-        next_channel = work.next_channel
+        ready = work.ready
         serve = work.serve
         while not self._stopping:
-            channel = next_channel()
+            try:
+                channel = ready.popleft() if ready else None
+            except IndexError:  # another thread was faster
+                channel = None
             if channel is None:
                 if worker.detached:
                     break

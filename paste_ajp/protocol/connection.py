@@ -103,7 +103,6 @@ class Connection:
         "_moves",
         "_overlong",
         "_packet_size",
-        "_reader",
         "_receive_limit",
         "_request",
         "_strays",
@@ -112,6 +111,7 @@ class Connection:
         "failure",
         "may_reuse",
         "owed",
+        "reader",
         "refused_head",
         "role",
         "state",
@@ -135,7 +135,7 @@ class Connection:
         # Raw, standard, or (None) to be decided; lighttpd always declares a length.
         self._framing = None if body_framing == "auto" else body_framing == "raw"
         self._framing_unsized = bool(self._framing)
-        self._reader = PacketReader(
+        self.reader = PacketReader(
             MAGIC_TO_CONTAINER if self._is_container else MAGIC_TO_FRONT_END
         )
         # These are plain attributes, to be read only: properties cost too much.
@@ -168,12 +168,12 @@ class Connection:
 
         Chunks owed from the last exchange may still have to come.
         """
-        return self.state is _IDLE and self._reader.is_empty
+        return self.state is _IDLE and self.reader.is_empty
 
     @property
     def has_buffered(self) -> bool:
         """Whether a part of a packet is here, or of one to be dropped."""
-        return not self._reader.is_empty
+        return not self.reader.is_empty
 
     @property
     def body_left(self) -> int | None:
@@ -193,7 +193,7 @@ class Connection:
         DecodeError (with its kinds FramingError and BodyTruncated) once no message
         before the fault is left to return; see the module's text for what to do.
         """
-        if self.state is _IDLE and self._is_container and self._reader.is_empty:
+        if self.state is _IDLE and self._is_container and self.reader.is_empty:
             # The hot path: one whole Forward Request, decoded where it lies.
             length = len(data) - 4
             if (
@@ -215,7 +215,7 @@ class Connection:
                 return [request]
         self._raise_failure()
         messages: list[Message] = []
-        self._reader.feed(data)
+        self.reader.feed(data)
         try:
             if self._is_container:
                 self._read_as_container(messages)
@@ -247,7 +247,7 @@ class Connection:
         if self.state is _CLOSING:
             return
         if self.state is _IDLE and (
-            self._reader.is_skipping or not self._reader.missing[0]
+            self.reader.is_skipping or not self.reader.missing[0]
         ):
             # A chunk that is dropped anyway need not be whole, nor come at all.
             self.state = _CLOSING
@@ -257,7 +257,7 @@ class Connection:
         raise error
 
     def _describe_eof(self) -> DecodeError:
-        here, due = self._reader.missing
+        here, due = self.reader.missing
         in_exchange = self.state is _REQUEST or self.state is _RESPONSE
         if in_exchange and self._is_container and (self.owed or self.body_left):
             return BodyTruncated(
@@ -315,7 +315,7 @@ class Connection:
             self.body_complete = True
 
     def _read_as_container(self, messages: list[Message]) -> None:
-        reader = self._reader
+        reader = self.reader
         while True:
             if self.state is _CLOSING:
                 reader.clear()
@@ -339,7 +339,7 @@ class Connection:
 
     def _read_idle(self, length: int, messages: list[Message]) -> bool:
         """Read a packet while nothing is owed; False when it is not whole yet."""
-        reader = self._reader
+        reader = self.reader
         if not length:
             reader.skip(0)
             self._count_stray()
@@ -436,7 +436,7 @@ class Connection:
     def _read_stray(self, length: int) -> bool:
         """Pass over an empty chunk that nobody asked for; refuse any other."""
         if length in (0, 2):
-            payload = self._reader.take(length)
+            payload = self.reader.take(length)
             if payload is None:
                 return False
             if not any(payload):
@@ -446,7 +446,7 @@ class Connection:
 
     def _take_body_chunk(self, length: int) -> bytes | None:
         """Return the data of the front packet, None while it is not whole."""
-        reader = self._reader
+        reader = self.reader
         request = self._request
         if self._is_raw is None and not (request and request.looks_like_lighttpd):
             self._is_raw = False
@@ -467,7 +467,7 @@ class Connection:
     # -- the front end reads ----------------------------------------------------
 
     def _read_as_front_end(self, messages: list[Message]) -> None:
-        reader = self._reader
+        reader = self.reader
         while True:
             if self.state is _CLOSING:
                 reader.clear()

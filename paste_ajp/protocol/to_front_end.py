@@ -180,7 +180,15 @@ def assemble_send_headers(
     Raises HeadersTooLarge where the packet would be longer than ``packet_size``,
     HeaderRefused for a reason with control characters.
     """
-    return b"".join(_head_parts(status, reason, fields, packet_size, date))
+    opening = _openings.get((status, reason)) or _encode_opening(status, reason)
+    if not fields or fields[0][0] != HEADER_CODE:
+        fields = _coded_first(fields, date)
+    headers = b"".join(fields)
+    length = len(opening) + 2 + len(headers)
+    if length + PACKET_HEADER > packet_size:
+        raise HeadersTooLarge(length + PACKET_HEADER, packet_size)
+    head = _pack_head(0x4142, length)
+    return b"".join((head, opening, _pack_count(len(fields)), headers))
 
 
 def assemble_response(
@@ -193,35 +201,28 @@ def assemble_response(
 ) -> bytes:
     """Build Send Headers, as assemble_send_headers does, and one Send Body Chunk.
 
-    ``data`` must fit one, and not be empty. Nearly every response is this; joined in
-    one go it takes a third less than packet by packet.
+    ``data`` must fit one, and not be empty. Nearly every response is this, so the
+    lines of assemble_send_headers are here once more: all is joined in one go.
     """
-    opening = _head_parts(status, reason, fields, packet_size, date)
-    size = len(data)
-    head = _pack_chunk_head(0x4142, size + 4, 3, size)
-    return b"".join((*opening, head, data, b"\x00"))
-
-
-def _head_parts(
-    status: int,
-    reason: str,
-    fields: Sequence[bytes],
-    packet_size: int,
-    date: Callable[[], str] | None,
-) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return Send Headers in parts, to be joined."""
-    opening = _openings.get((status, reason))
-    if opening is None:
-        opening = _encode_opening(status, reason)
-    if fields and fields[0][0] != HEADER_CODE:
+    opening = _openings.get((status, reason)) or _encode_opening(status, reason)
+    if not fields or fields[0][0] != HEADER_CODE:
         fields = _coded_first(fields, date)
-    elif not fields and date is not None:
-        fields = [encode_response_header("Date", date())]
-    body = b"".join(fields)
-    length = len(opening) + 2 + len(body)
+    headers = b"".join(fields)
+    length = len(opening) + 2 + len(headers)
     if length + PACKET_HEADER > packet_size:
         raise HeadersTooLarge(length + PACKET_HEADER, packet_size)
-    return _pack_head(0x4142, length), opening, _pack_count(len(fields)), body
+    size = len(data)
+    return b"".join(
+        (
+            _pack_head(0x4142, length),
+            opening,
+            _pack_count(len(fields)),
+            headers,
+            _pack_chunk_head(0x4142, size + 4, 3, size),
+            data,
+            b"\x00",
+        )
+    )
 
 
 def _coded_first(
@@ -235,6 +236,8 @@ def _coded_first(
     literal = [field for field in fields if field[0] != HEADER_CODE]
     if not coded:
         if date is None:
+            if not fields:
+                return fields
             raise LocalProtocolError(
                 "no header has a code, and lighttpd miscounts headers unless the"
                 " first has one: give a date"

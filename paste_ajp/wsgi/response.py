@@ -196,7 +196,7 @@ class Response:
     )
 
     def __init__(
-        self, exchange: Exchange, *, packet_size: int, strict: bool = False
+        self, exchange: Exchange, packet_size: int, strict: bool = False
     ) -> None:
         self._exchange = exchange
         self._packet_size = packet_size

@@ -39,23 +39,24 @@ class Task:
     ) -> None:
         self.application = application
         self._settings = settings
-        self._environs = environs
+        self._build_environ = environs.build
+        # Here and not by way of settings: each is asked for at every request.
+        self._packet_size = settings.packet_size
+        self._strict = settings.strict
+        self._spools = settings.spool_body
+        self._logs_access = settings.access_log
 
     def __call__(self, exchange: Exchange) -> int:
         """Serve one exchange and return the status of the response that was sent.
 
         Raises nothing: what goes wrong is answered, or the connection cut, and logged.
         """
-        settings = self._settings
-        access = settings.access_log
-        started = time.perf_counter() if access else 0.0
-        response = Response(
-            exchange, packet_size=settings.packet_size, strict=settings.strict
-        )
+        started = time.perf_counter() if self._logs_access else 0.0
+        response = Response(exchange, self._packet_size, self._strict)
         try:
             request = exchange.request
-            environ = self._environs.build(request, exchange)
-            if settings.spool_body and (request.is_chunked or request.content_length):
+            environ = self._build_environ(request, exchange)
+            if self._spools and (request.is_chunked or request.content_length):
                 self._spool(environ, response)
             else:
                 self._call(environ, response)
@@ -70,7 +71,7 @@ class Task:
             self._error(refused.status, exchange, response)
         except BaseException as error:  # noqa: BLE001 - the outermost frame of a request
             self._application_failed(error, exchange, response)
-        if access:
+        if self._logs_access:
             _log_access(exchange.request, response, time.perf_counter() - started)
         return response.status
 
@@ -81,9 +82,10 @@ class Task:
             try:
                 response.send_result(result)
             finally:
-                close = getattr(result, "close", None)
-                if close is not None:
-                    close()
+                if type(result) is not list:
+                    close = getattr(result, "close", None)
+                    if close is not None:
+                        close()
         finally:
             if type(body) is RequestBody:
                 body.detach()

@@ -225,7 +225,7 @@ def test_memory_of_a_connection_is_bounded(serve):
             front_end.send_raw(half)
         wait_until(
             lambda: all(
-                channel._connection._reader.missing[0] == len(half)
+                channel._connection.reader.missing[0] == len(half)
                 for channel in list(site.server._channels.values())
             )
         )

@@ -35,10 +35,6 @@ class FakeWork:
             self.ready.extend(channels)
             self.changed.notify()
 
-    def next_channel(self):
-        with self.changed:
-            return self.ready.popleft() if self.ready else None
-
     def poll(self, timeout):
         self.on_poll()
         with self.changed:
