@@ -162,9 +162,10 @@ class _Child:
             return 1
         settings, application = loaded
         self._patience = settings.heartbeat_timeout
-        self._link.send(Ready(settings))
-        self._may_serve.wait()
-        if self._ending:
+        if not self._ending:
+            self._link.send(Ready(settings))
+            self._may_serve.wait()
+        if self._ending:  # what loads may have caught our SystemExit, and gone on
             return 0
         try:
             server = self._serve(settings, application)
@@ -292,8 +293,8 @@ class _Child:
             os.getpid(),
         )
         server = self._server
-        if server is not None:
-            self._exit_by_force_after(server.settings.graceful_timeout)
+        patience = 0.0 if server is None else server.settings.graceful_timeout
+        self._exit_by_force_after(patience)
         self._end(GRACE_SECONDS)
 
     def _take_what_waits(self, server: ThreadedServer) -> None:

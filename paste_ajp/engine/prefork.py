@@ -203,10 +203,13 @@ class PreforkServer:
         Raises ChildrenFailed where not one could ever serve. In a child that was
         forked this raises SystemExit when it is done.
         """
+        main = (
+            in_main_thread()
+        )  # asked here: in a fork, its only thread is the main one
         try:
             self._watch()
         except _Born as born:
-            leave(be_child(born.link, born.birth), in_main_thread=in_main_thread())
+            leave(be_child(born.link, born.birth), in_main_thread=main)
         finally:
             self._stopped.set()
             tell_main_thread()
@@ -448,7 +451,12 @@ class PreforkServer:
         child = subprocess.Popen(
             [sys.executable, *flags, _PROGRAM, str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno(), their_stacks, counts, *(fd for fd, _ in listeners)],
+            pass_fds=[
+                theirs.fileno(),
+                their_stacks,
+                counts,
+                *(fd for fd, _ in listeners),
+            ],
         )
         child.returncode = 0  # so that it does not mind who waits
         ours.send(

@@ -306,6 +306,33 @@ def test_children_end_when_the_parent_is_killed(start, flags):
     wait_until(lambda: not any(map(is_alive, children)), 5, "the children to end")
 
 
+#: Catches what ends a child that loads, and goes on.
+STUBBORN = """
+import time
+from pathlib import Path
+
+here = Path(__file__).parent
+try:
+    (here / "loading").touch()
+    time.sleep(60)
+except BaseException:
+    (here / "caught").touch()
+from served import application
+"""
+
+
+def test_child_that_loads_ends_with_the_parent(start, tmp_path):
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    program = SHELL % "'stubborn:application', '--port', '{port}', '--processes', '2'"
+    parent = start(program=program, wait_for="")
+    wait_until((tmp_path / "loading").exists, 10, "the child to load")
+    children = parent.children()
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    wait_until((tmp_path / "caught").exists, 5, "SystemExit")
+    wait_until(lambda: not any(map(is_alive, children)), 5, "the children to end")
+
+
 def test_running_request_outlives_the_parent(start, tmp_path):
     parent = start()
     with FrontEnd(parent.address) as front_end:
@@ -526,6 +553,30 @@ def test_application_object_is_served_by_forks(start, tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     for pid in (parent.pid, *children):
         assert {f"finally-{pid}", f"ended-{pid}"} <= names
+
+
+def test_server_runs_in_a_thread(start, tmp_path):
+    """Children that are forked there end as the program does."""
+    program = FROM_CODE % (
+        "import signal, threading\n"
+        "thread = threading.Thread(target=server.run)\n"
+        "thread.start()\n"
+        "signal.sigwait([signal.SIGUSR1])\n"
+        "server.shutdown()\n"
+        "thread.join()\n"
+        "Path(f'finally-{os.getpid()}').touch()\n"
+    )
+    mask = (
+        "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+        "from paste_ajp.logs import log_to_stderr; log_to_stderr()\n"
+    )
+    parent = start(program=mask + program)
+    children = parent.children()
+    parent.send_signal(signal.SIGUSR1)
+    assert parent.wait(5) == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {f"ended-{pid}" for pid in children} <= names
+    assert {name for name in names if "finally" in name} == {f"finally-{parent.pid}"}
 
 
 def test_server_of_several_processes_is_a_context_manager(start, tmp_path):
