@@ -347,8 +347,12 @@ class IniTarget:
 
     def set_up_logging(self) -> None:
         """Do as ``[loggers]`` of the file says, where there is one."""
+        from paste_ajp.inifile import WrongReference
+
         try:
             self._file.set_up_logging()
+        except WrongReference:
+            raise
         except Exception as error:  # handlers are code of anybody's
             problem = f"{type(error).__name__}: {_one_line(error)}"
             raise UsageError(f"{self._path}: [loggers]: {problem}") from error
@@ -397,10 +401,15 @@ class IniTarget:
         from paste.deploy import loadapp
 
         uri = f"config:{quote(self._absolute)}"
+        from paste_ajp.inifile import WrongReference, naming_the_option
+
         try:
-            application: WSGIApplication = loadapp(
-                uri, name=self._app_name, global_conf=self._variables
-            )
+            with naming_the_option():
+                application: WSGIApplication = loadapp(
+                    uri, name=self._app_name, global_conf=self._variables
+                )
+        except WrongReference:
+            raise
         except (Exception, SystemExit) as error:  # whatever an application raises
             raise LoadError(_traced(str(self), error)) from error
         return application

@@ -20,7 +20,13 @@ from urllib.parse import quote
 
 from paste.deploy import loadapp
 
-from paste_ajp.inifile import LOADER_KEYS, Hidden, IniFile, ServerSection
+from paste_ajp.inifile import (
+    LOADER_KEYS,
+    Hidden,
+    IniFile,
+    ServerSection,
+    naming_the_option,
+)
 from paste_ajp.logs import server_log
 from paste_ajp.options import SettingError, fold, is_secret_name
 from paste_ajp.serving import Server
@@ -247,11 +253,12 @@ class IniSource:
 
     def application(self) -> WSGIApplication:
         """Load the application."""
-        application: WSGIApplication = loadapp(
-            f"config:{quote(self.path)}",
-            name=self.app_name,
-            global_conf=dict(self.global_conf),
-        )
+        with naming_the_option():
+            application: WSGIApplication = loadapp(
+                f"config:{quote(self.path)}",
+                name=self.app_name,
+                global_conf=dict(self.global_conf),
+            )
         return application
 
 
@@ -262,7 +269,7 @@ def _ini_file(global_conf: Mapping[str, str]) -> IniFile | None:
         return None
     try:
         return IniFile(path, global_conf)
-    except (OSError, UnicodeDecodeError, configparser.Error):
+    except (OSError, UnicodeDecodeError, configparser.Error, SettingError):
         return None  # a loader of another kind has read it in its own way
 
 
@@ -308,7 +315,7 @@ def _readable_servers(ini: IniFile) -> list[ServerSection]:
     for name in ini.server_names():
         try:
             sections.append(ini.server(name))
-        except (LookupError, OSError, configparser.Error) as error:
+        except (LookupError, OSError, configparser.Error, SettingError) as error:
             # Not the one that is being loaded: PasteDeploy has read that.
             server_log.debug("%s: [server:%s]: %s", ini.path, name, error)
     return sections

@@ -12,15 +12,47 @@ from __future__ import annotations
 import configparser
 import logging.config
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
 from paste.deploy.loadwsgi import SERVER, ConfigLoader
 
+from paste_ajp.options import SettingError
+
 #: Options by which a section names its code. They are no settings.
 LOADER_KEYS = frozenset({"use", "paste.server_factory", "paste.server_runner"})
+
+
+class WrongReference(SettingError):
+    """A value whose ``%`` refers to nothing; no part of it is shown."""
+
+
+@contextmanager
+def naming_the_option(path: str | None = None) -> Iterator[None]:
+    """Have a value with a wrong ``%`` told by its place, and by no part of it.
+
+    It may be a secret, and configparser's error quotes it. ``path`` is the file that is
+    read; without it only what PasteDeploy reads is told so. Raises WrongReference.
+    """
+    try:
+        yield
+    except configparser.InterpolationError as error:
+        # PasteDeploy says which file it was, which may be one that `path` uses.
+        told = re.match(r"Error in file (.+?): ", str(error))
+        if told is None and path is None:
+            raise
+        place = f"{told[1] if told else path} [{error.section}]"
+        name = error.option
+        if isinstance(error, configparser.InterpolationMissingOptionError):
+            problem = f"it refers to %({error.reference})s, and there is no such option"
+        elif isinstance(error, configparser.InterpolationDepthError):
+            problem = "what it refers to refers to it"
+        else:
+            problem = "a % in it begins no %(name)s: write %% for each % that is meant"
+        raise WrongReference(name, None, problem, place, hides_value=True) from None
 
 
 @dataclass(frozen=True)
@@ -69,7 +101,8 @@ class IniFile:
     """An INI file as PasteDeploy sees it under ``global_conf``.
 
     ``sources`` tells where its values come from, the command line being the default.
-    Raises OSError or configparser.Error where it cannot be read.
+    Raises OSError or configparser.Error where it cannot be read, and as its methods do
+    WrongReference for a value with a wrong ``%``.
     """
 
     def __init__(
@@ -80,12 +113,13 @@ class IniFile:
     ) -> None:
         self.path = path
         loader = ConfigLoader(path)
-        self._default_values: dict[str, str] = loader.parser.defaults()
-        loader.update_defaults(dict(global_conf or {}), overwrite=False)
-        self._loader = loader
-        self._globals: dict[str, str] = loader.parser.defaults() | dict(
-            global_conf or {}
-        )
+        with naming_the_option(path):
+            self._default_values: dict[str, str] = loader.parser.defaults()
+            loader.update_defaults(dict(global_conf or {}), overwrite=False)
+            self._loader = loader
+            self._globals: dict[str, str] = loader.parser.defaults() | dict(
+                global_conf or {}
+            )
         self._sources = dict.fromkeys(self._default_values, "[DEFAULT]")
         for name in self.global_additions():
             self._sources[name] = (sources or {}).get(name, "the command line")
@@ -108,9 +142,10 @@ class IniFile:
             return
         path = str(Path(self.path).resolve())
         places = {"here": str(Path(path).parent), "__file__": path}
-        logging.config.fileConfig(
-            path, places | self.global_additions(), disable_existing_loggers=False
-        )
+        with naming_the_option(path):
+            logging.config.fileConfig(
+                path, places | self.global_additions(), disable_existing_loggers=False
+            )
 
     def global_additions(self) -> dict[str, str]:
         """Give what came with global_conf and is not from the file itself."""
@@ -130,7 +165,8 @@ class IniFile:
 
         Raises LookupError, as PasteDeploy does, where there is none.
         """
-        return self._read(name, self._globals, frozenset())
+        with naming_the_option(self.path):
+            return self._read(name, self._globals, frozenset())
 
     def _read(
         self, name: str | None, globals_: Mapping[str, str], seen: frozenset[str]

@@ -22,21 +22,33 @@ from typing import Any, Protocol
 class SettingError(ValueError):
     """A setting that cannot be used: its ``name``, its ``value``, the ``problem``.
 
-    The value of a secret is kept neither in the text nor in the attribute. ``place``
-    is the file and section that have it, where that is known.
+    The value of a secret is kept neither in the text nor in the attribute; with
+    ``hides_value`` no value is. ``place`` is the file and section that have it, where
+    that is known.
     """
 
-    def __init__(self, name: str, value: object, problem: str, place: str = "") -> None:
-        secret = is_secret_name(name)
-        text = f"{name}: {problem}" if secret else f"{name} = {value!r}: {problem}"
+    def __init__(
+        self,
+        name: str,
+        value: object,
+        problem: str,
+        place: str = "",
+        *,
+        hides_value: bool = False,
+    ) -> None:
+        hides_value = hides_value or is_secret_name(name)
+        text = f"{name}: {problem}" if hides_value else f"{name} = {value!r}: {problem}"
         super().__init__(f"{place}: {text}" if place else text)
         self.name = name
-        self.value = None if secret else value
+        self.value = None if hides_value else value
         self.problem = problem
+        self._hides_value = hides_value
 
     def at(self, place: str) -> SettingError:
         """Make the same error with a place."""
-        return SettingError(self.name, self.value, self.problem, place)
+        return SettingError(
+            self.name, self.value, self.problem, place, hides_value=self._hides_value
+        )
 
 
 def is_secret_name(name: str) -> bool:
@@ -147,7 +159,8 @@ def match_names(
     ``foreign`` answers names of other servers that mean something else here,
     by a sentence: in exactly that spelling always, in another one where no row
     has the name. Raises SettingError for a name that is unknown or that comes
-    twice in two spellings.
+    twice in two spellings; the value of an unknown one may be a secret, its name
+    being misspelt, and is not shown.
     """
     known = {fold(name): row for row in rows for name in (row.name, *row.aliases)}
     foreign_folded = {fold(name): answer for name, answer in foreign.items()}
@@ -159,8 +172,9 @@ def match_names(
         folded = fold(name)
         row = known.get(folded)
         if row is None:
-            problem = foreign_folded.get(folded)
-            raise SettingError(name, value, problem or _unknown(folded, known))
+            if folded in foreign_folded:
+                raise SettingError(name, value, foreign_folded[folded])
+            raise SettingError(name, None, _unknown(folded, known), hides_value=True)
         if row.name in found:
             first = spelled[row.name]
             raise SettingError(name, value, f"given twice, as {first} and as {name}")

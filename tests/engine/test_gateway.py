@@ -402,7 +402,7 @@ def test_the_secret_of_a_gateway_may_stand_in_a_file(tmp_path):
     ("settings", "problem"),
     [
         ({}, "target = '': expected a host name or address after ajp://"),
-        ({"target": "h", "timout": "1"}, "timout = '1': no such setting; did you"),
+        ({"target": "h", "timout": "1"}, "timout: no such setting; did you"),
         (
             {"target": "h", "secret_file": "/none"},
             "secret_file = '/none': cannot be read: No such file",

@@ -38,7 +38,7 @@ ROWS: dict[str, set[str] | None] = {
     },
     "multipart": set(),
     "demo": {"multipart"},
-    "inifile": set(),
+    "inifile": {"options"},
     "http_door": {"client", "addresses", "options", "logs"},
     # From here on all that stands above them in this table.
     "status": None,

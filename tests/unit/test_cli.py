@@ -292,7 +292,7 @@ def test_wrong_setting_of_a_file_is_named_with_its_place(capsys):
     assert fails(capsys, "serve", "x.ini") == (
         2,
         (
-            "paste-ajp: x.ini [server:main]: thread = '3': no such setting;"
+            "paste-ajp: x.ini [server:main]: thread: no such setting;"
             " did you mean threads?\n"
         ),
     )
@@ -490,6 +490,36 @@ def test_logging_of_the_file_is_used():
     (handler,) = [h for h in logging.root.handlers if type(h) is logging.FileHandler]
     handler.close()
     assert Path("log").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[server:main]\nuse = egg:paste_ajp\nsecret = hun%ter2", "server:main"),
+        ("[DEFAULT]\nsecret = hun%ter2", "DEFAULT"),
+        ("[app:three]\nuse = main\nsecret = hun%ter2", "app:three"),
+        ("[loggers]\n[formatters]\nkeys = hun%ter2", "formatters"),
+    ],
+)
+def test_percent_sign_in_a_value_is_told_without_the_value(capsys, text, place):
+    ini(rest=text)
+    name = "keys" if place == "formatters" else "secret"
+    app_name = "three" if "three" in text else "main"
+    status, error = fails(capsys, "serve", "--check", "--app-name", app_name, "x.ini")
+    assert status == 2
+    assert error == (
+        f"paste-ajp: {Path('x.ini').resolve()} [{place}]: {name}: a % in it begins no"
+        " %(name)s: write %% for each % that is meant\n"
+    )
+
+
+def test_reference_to_no_option_is_told_by_its_name(capsys):
+    ini("[server:main]\nuse = egg:paste_ajp\nsecret = hunter2 %(none)s")
+    status, error = fails(capsys, "serve", "x.ini")
+    assert status == 2
+    assert error.endswith(
+        "[server:main]: secret: it refers to %(none)s, and there is no such option\n"
+    )
 
 
 def test_broken_logging_is_one_line(capsys):

@@ -1,5 +1,6 @@
 import configparser
 import logging
+import traceback
 from pathlib import Path
 from urllib.parse import quote
 
@@ -7,6 +8,7 @@ import pytest
 from paste.deploy import loadapp, loadserver
 
 from paste_ajp import deploy
+from paste_ajp.deploy import IniSource
 from paste_ajp.options import SettingError
 from tests.unit.fake_server import FakeServer
 
@@ -151,13 +153,13 @@ def test_wrong_setting_is_a_real_exception(load, tmp_path):
     with pytest.raises(SettingError) as caught:
         load("[server:main]\nuse = call:paste_ajp.deploy:server_factory\nthread = 4")
     assert str(caught.value) == (
-        f"{tmp_path / 'app.ini'} [server:main]: thread = '4': no such setting; did you"
+        f"{tmp_path / 'app.ini'} [server:main]: thread: no such setting; did you"
         " mean threads?"
     )
 
 
 def test_wrong_setting_of_no_file_has_no_place():
-    with pytest.raises(SettingError, match=r"^thread = '4': no such setting"):
+    with pytest.raises(SettingError, match=r"^thread: no such setting"):
         deploy.server_factory({}, thread="4")
 
 
@@ -386,6 +388,28 @@ def test_broken_section_beside_ours_does_no_harm(load):
         "[server:four]\nuse = config:none.ini\nport = %(nothing)s\n"
     )
     assert settings().port == 81
+
+
+def test_broken_value_beside_ours_is_not_shown(load, caplog):
+    caplog.set_level("DEBUG")
+    load(
+        f"[server:main]\n{OURS}port = 81\n[server:two]\n{OURS}secret = hun%ter2\n"
+        "port = %(port)s\n"
+    )
+    assert settings().port == 81
+    assert "[server:two]: secret: a % in it begins no %(name)s" in caplog.text
+    assert "ter2" not in caplog.text
+
+
+def test_broken_value_is_not_shown_when_the_file_is_read_anew(tmp_path):
+    path = tmp_path / "app.ini"
+    path.write_text("[app:main]\nuse = call:x:y\npassword = hun%ter2\n")
+    source = IniSource(str(path), {}, None, None, {}, dict)
+    with pytest.raises(SettingError) as caught:
+        source.application()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert f"{path} [app:main]: password: a % in it begins no" in shown
+    assert "ter2" not in shown
 
 
 def test_demo_is_found(installed, tmp_path):
