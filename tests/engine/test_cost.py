@@ -155,12 +155,12 @@ def test_system_calls_of_a_request(
 
 #: How often a function of ours, or a generator, is entered for one request, at most.
 PYTHON_CALLS: Final = {
-    "/hello": 32,
-    "/page": 45,
-    "/stream": 58,
-    "/form": 59,
-    "/upload": 237,  # 11 less when the next request comes before the last reading
-    "/file": 51,
+    "/hello": 26,
+    "/page": 39,
+    "/stream": 52,
+    "/form": 53,
+    "/upload": 231,  # 11 less when the next request comes before the last reading
+    "/file": 45,
 }
 
 PACKAGE: Final = str(Path(paste_ajp.__file__).parent)
