@@ -24,7 +24,13 @@ from urllib.parse import quote
 from paste_ajp import options
 from paste_ajp.logs import log_to_stderr, server_log
 from paste_ajp.options import SettingError, match_names
-from paste_ajp.serving import BindError, ChildrenFailed, Server, demand_secret
+from paste_ajp.serving import (
+    BindError,
+    ChildrenFailed,
+    Server,
+    close_databases,
+    demand_secret,
+)
 from paste_ajp.settings import FOREIGN, Settings
 from paste_ajp.version import VERSION
 
@@ -230,9 +236,12 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         print(f"{target}: settings and application are fine")
         return EXIT_OK
     server.bind()  # before the application is loaded, which may take long
-    if server.loads_application:
-        server.application = target.load()
-    server.run()
+    try:
+        if server.loads_application:
+            server.application = target.load()
+        server.run()
+    finally:
+        source.close()
     return EXIT_OK
 
 
@@ -268,6 +277,10 @@ class CommandLine:
     def application(self) -> WSGIApplication:
         """Load the application. Raises LoadError."""
         return self.target().load()
+
+    def close(self) -> None:
+        """Close what an application leaves open for its program to close."""
+        close_databases()
 
 
 def merged(

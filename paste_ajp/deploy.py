@@ -29,7 +29,7 @@ from paste_ajp.inifile import (
 )
 from paste_ajp.logs import server_log
 from paste_ajp.options import SettingError, fold, is_secret_name
-from paste_ajp.serving import Server
+from paste_ajp.serving import Server, close_databases
 from paste_ajp.settings import Settings
 
 if TYPE_CHECKING:
@@ -260,6 +260,10 @@ class IniSource:
                 global_conf=dict(self.global_conf),
             )
         return application
+
+    def close(self) -> None:
+        """Close what an application leaves open for its program to close."""
+        close_databases()
 
 
 def _ini_file(global_conf: Mapping[str, str]) -> IniFile | None:

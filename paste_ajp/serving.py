@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -438,6 +439,16 @@ def _warn_of_open_file(path: str | None) -> None:
         server_log.warning(
             "every user of this machine can read secret_file = %s: chmod o-r it", path
         )
+
+
+def close_databases() -> None:
+    """Close Zope's databases, as its runwsgi does behind the server.
+
+    For programs in which that is not behind the server: children, and our own.
+    """
+    zope = sys.modules.get("Zope2")
+    for database in getattr(zope, "opened", ()):
+        database.close()
 
 
 def serve(

@@ -63,6 +63,9 @@ class Source(Protocol):
     def application(self) -> Application:
         """Load the application. May raise anything."""
 
+    def close(self) -> None:
+        """Do what the parent's program does for the application behind the server."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -81,6 +84,9 @@ class Loaded:
     def application(self) -> Application:
         """Give what the parent has."""
         return self.loaded_application
+
+    def close(self) -> None:
+        """Nothing to do: what stands behind run() runs here too."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,7 @@ class _Child:
         self._may_serve = threading.Event()
         self._ending = False
         self._server: ThreadedServer | None = None
+        self._source: Source | None = None
         self._trace_flips = False
         self._patience = 0.0  # heartbeat_timeout, once it is known
 
@@ -157,6 +164,13 @@ class _Child:
         threading.Thread(
             target=self._keep_in_touch, name="paste_ajp-link", daemon=True
         ).start()
+        try:
+            return self._load_and_serve()
+        finally:
+            if self._source is not None:
+                self._source.close()
+
+    def _load_and_serve(self) -> int:
         loaded = self._load()
         if loaded is None:
             return 1
@@ -180,6 +194,7 @@ class _Child:
             source = self._birth.source
             if isinstance(source, bytes):
                 source = pickle.loads(source)
+            self._source = source
             source.set_up_logging()
             return source.settings(), source.application()
         except SystemExit as error:

@@ -271,6 +271,30 @@ def test_port_is_free_again_at_once(start):
         listener.listen()
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_databases_of_zope_are_closed(start, tmp_path, processes):
+    """As Zope's runwsgi does behind the server: here a package that looks like it."""
+    (tmp_path / "Zope2.py").write_text(
+        "import os\n"
+        "from pathlib import Path\n"
+        "class Database:\n"
+        "    def close(self):\n"
+        "        (Path(__file__).parent / f'closed-{os.getpid()}').touch()\n"
+        "opened = [Database()]\n"
+    )
+    (tmp_path / "portal.py").write_text(
+        "import Zope2\nfrom served import application\n"
+    )
+    program = SHELL % (
+        f"'portal:application', '--port', '{{port}}', '--processes', '{processes}'"
+    )
+    parent = start(program=program, wait_for="serves AJP")
+    served_by = parent.answer()[1]
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait() == 0
+    assert (tmp_path / f"closed-{served_by}").exists()
+
+
 # -- deaths -----------------------------------------------------------------------
 
 
