@@ -17,6 +17,7 @@ import errno
 import heapq
 import itertools
 import math
+import os
 import socket
 import sys
 import threading
@@ -66,6 +67,9 @@ GRACE_SECONDS: Final = 0.5
 
 #: Seconds to wait for threads to end; one in an application may not.
 JOIN_SECONDS: Final = 1.0
+
+#: Of connections to UNIX sockets.
+_unix_numbers = itertools.count(1)
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -892,5 +896,11 @@ def _describe(channel: Channel) -> str:
 
 
 def _name_of(peer: object) -> str:
-    """Name an accepted socket's peer for the log."""
-    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix socket"
+    """Name an accepted socket's peer for the log, and its connection for a trace.
+
+    Peers at a UNIX socket have no names: a number tells their connections apart, and
+    the process too, for all processes may write to one trace.
+    """
+    if isinstance(peer, tuple):
+        return f"{peer[0]}:{peer[1]}"
+    return f"unix socket #{os.getpid()}.{next(_unix_numbers)}"

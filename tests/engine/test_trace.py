@@ -9,12 +9,14 @@ import pytest
 
 from paste_ajp.engine.threaded import ThreadedServer
 from paste_ajp.protocol import (
+    BodyChunk,
     Connection,
     EndResponse,
     Role,
     build_forward_request,
 )
 from paste_ajp.settings import Settings
+from tests.engine.conftest import wait_until
 
 
 def app(environ, start_response):
@@ -41,8 +43,12 @@ def exchange(sock):
 
 
 def connect(server):
-    host, _, port = server.addresses[0].rpartition(":")
-    sock = socket.create_connection((host, int(port)))
+    kind, _, place = server.addresses[0].rpartition(":")
+    if kind == "unix":
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(place)
+    else:
+        sock = socket.create_connection((kind, int(place)))
     sock.settimeout(10)
     return sock
 
@@ -58,6 +64,26 @@ def test_trace_shows_packets_and_masks_secrets(tmp_path):
     assert "/traced" in lines
     assert "hush" not in lines
     assert "aHVzaA" not in lines
+
+
+def test_trace_tells_the_connections_of_a_unix_socket_apart(tmp_path):
+    """One may be in the middle of a body while another brings a request."""
+    path = tmp_path / "trace"
+    settings = Settings(listen=f"unix:{tmp_path}/s", trace=str(path))
+    posted = build_forward_request("POST", "/1", headers=[("content-length", "4")])
+    connection = Connection(Role.FRONT_END)
+    with ThreadedServer(app, settings) as server:
+        with connect(server) as first, connect(server) as second:
+            first.sendall(connection.send(posted))
+            wait_until(lambda: "/1" in path.read_text())
+            exchange(second)
+            first.sendall(connection.send(BodyChunk(b"hush")))
+            wait_until(lambda: " BodyChunk " in path.read_text())
+    lines = path.read_text().splitlines()[1:]
+    names = {line.split()[1] for line in lines}
+    assert len(names) == 2
+    assert all(name.startswith("unix_socket_#") for name in names)
+    assert not [line for line in lines if " ! " in line]
 
 
 def test_trace_is_switched_on_and_off_for_open_connections(tmp_path):
