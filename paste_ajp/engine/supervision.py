@@ -139,6 +139,7 @@ class Child:
     deadline: float = 0.0  # when it is killed, once it is leaving
     long_loading_told: bool = False
     problem: str = ""  # why it could not load, in its own words
+    graceful_timeout: float = 0.0  # its own: a reload may bring another
 
     def __str__(self) -> str:
         return f"child {self.number} (pid {self.pid})"
@@ -231,6 +232,7 @@ class Supervisor:
             return
         child.state = State.READY
         child.last_beat = now
+        child.graceful_timeout = settings.graceful_timeout
         if child.generation > self.generation:
             self._new_settings = settings
         else:
@@ -259,7 +261,7 @@ class Supervisor:
         child = self.children.get(number)
         if child is None or child.state is State.LEAVING:
             return
-        child.deadline = now + self.settings.graceful_timeout + CLOSING_SECONDS
+        child.deadline = now + child.graceful_timeout + CLOSING_SECONDS
         if child.state is not State.LOADING:
             server_log.warning("%s ends, and nobody here has asked it to", child)
             child.state = State.LEAVING
@@ -426,7 +428,14 @@ class Supervisor:
                 self._not_before - now,
             )
             return False
-        child = Child(number, pid, generation, born=now, last_beat=now)
+        child = Child(
+            number,
+            pid,
+            generation,
+            born=now,
+            last_beat=now,
+            graceful_timeout=self.settings.graceful_timeout,
+        )
         self.children[number] = child
         return True
 
@@ -445,7 +454,7 @@ class Supervisor:
         child.state = State.LEAVING
         seconds = STOPPING_SECONDS
         if order is not Order.STOP:
-            seconds = self.settings.graceful_timeout + CLOSING_SECONDS
+            seconds = child.graceful_timeout + CLOSING_SECONDS
         child.deadline = now + seconds
         self._hands.order(child.number, order)
 

@@ -377,6 +377,18 @@ def test_reload_brings_new_settings():
     }
 
 
+def test_old_children_keep_their_own_time_to_finish():
+    world = World(graceful_timeout=60).serving()
+    world.supervisor.reload(world.now)
+    world.ready(3, graceful_timeout=2)
+    world.ready(4, graceful_timeout=2)
+    world.news()
+    world.pass_time(60, beating=(3, 4))
+    assert world.news() == []
+    world.pass_time(5, beating=(3, 4))
+    assert world.news() == [(1, "kill"), (2, "kill")]
+
+
 def test_reload_keeps_a_number_that_was_changed_by_signals():
     world = World().serving()
     world.supervisor.add(world.now)
