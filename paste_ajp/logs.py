@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 #: Start, stop, configuration, connections.
@@ -106,6 +107,31 @@ server_gate = FloodGate(everything=False)
 protocol_gate = FloodGate(everything=True)
 server_log.addFilter(server_gate)
 protocol_log.addFilter(protocol_gate)
+
+
+def _lose_rather_than_raise(logger: logging.Logger) -> None:
+    """Have what fails in the log cost its record, and not what is being served.
+
+    Handlers catch most, but not all: where somebody has closed sys.stderr, as
+    programs do that go into the background, the message about that goes there too.
+    """
+    handle = logger.handle
+
+    def handle_or_lose(record: logging.LogRecord) -> None:
+        with suppress(Exception):
+            handle(record)
+
+    logger.handle = handle_or_lose  # type: ignore[method-assign]
+
+
+for _logger in (
+    server_log,
+    access_log,
+    protocol_log,
+    app_log,
+    logging.getLogger("paste_ajp.trace"),
+):
+    _lose_rather_than_raise(_logger)
 
 
 def access_line(

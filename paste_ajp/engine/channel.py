@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 REQUEST_BYTES = 8192
 BODY_BYTES = 65536
 
+#: Buffers that one sendmsg() takes: POSIX's IOV_MAX is 1024 everywhere.
+GATHERED = 1024
+
 #: Bytes and seconds for which a closing connection is listened to. Source: AJP notes
 #: 8.4: closing with unread bytes sends a reset, which may overtake the answer. The
 #: largest body chunk that can be owed, 65539 bytes, is well below it.
@@ -379,8 +382,10 @@ class Channel:
         if self.phase is Phase.CLOSED:
             return
         self.phase = Phase.CLOSED
-        self._server.forget(self)
-        self._sock.close()
+        try:
+            self._server.forget(self)
+        finally:
+            self._sock.close()
 
     # -- assigned: an Exchange -------------------------------------------------------
 
@@ -557,6 +562,19 @@ class Channel:
         except OSError as error:
             raise self._gone(error) from None
 
+    def send_gathered(self, buffers: list[bytes | memoryview]) -> None:
+        """Send buffers as if they were joined. Raises FrontEndGone."""
+        if self._answer_claim is not None:
+            self._claim_answer()
+        try:
+            for start in range(0, len(buffers), GATHERED):
+                batch = buffers[start : start + GATHERED]
+                sent = self._sock.sendmsg(batch)
+                if sent < sum(map(len, batch)):  # the time was up, or a signal came
+                    self._sock.sendall(b"".join(batch)[sent:])
+        except OSError as error:
+            raise self._gone(error) from None
+
     def _gone(self, error: OSError) -> FrontEndGone:
         """Say why nothing more can be sent."""
         if isinstance(error, BlockingIOError):
@@ -585,6 +603,17 @@ class Channel:
             self._sock.sendall(data + (END_REUSE if reuse else END_CLOSE))
         except OSError as error:
             raise self._gone(error) from None
+        self._connection.sent_response(reuse)
+        self._ended = reuse
+
+    def finish_gathered(self, buffers: list[bytes | memoryview]) -> None:
+        """Send buffers and the End Response in one piece."""
+        server = self._server
+        reuse = self._may_reuse and self._connection.may_reuse
+        if reuse and server.surplus:
+            reuse = server.keeps_connection()
+        buffers.append(END_REUSE if reuse else END_CLOSE)
+        self.send_gathered(buffers)
         self._connection.sent_response(reuse)
         self._ended = reuse
 

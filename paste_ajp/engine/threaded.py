@@ -550,8 +550,7 @@ class ThreadedServer:
                 self._run_task(channel)
                 found = channel.complete()
         except BaseException:  # noqa: BLE001 - one channel must not end a worker
-            server_log.exception("%s: internal error, connection closed", channel.peer)
-            channel.close()
+            self._close_broken(channel)
 
     def queue(self, channel: Channel) -> bool:
         """Read from a channel; tell whether a request is now waiting for a thread."""
@@ -560,8 +559,7 @@ class ThreadedServer:
                 channel.queued_at = self._clock()
                 return True
         except BaseException:  # noqa: BLE001 - one channel must not end a worker
-            server_log.exception("%s: internal error, connection closed", channel.peer)
-            channel.close()
+            self._close_broken(channel)
         return False
 
     def serve_queued(self, channel: Channel) -> None:
@@ -577,8 +575,14 @@ class ThreadedServer:
                     break
                 is_admitted = False
         except BaseException:  # noqa: BLE001 - one channel must not end a worker
-            server_log.exception("%s: internal error, connection closed", channel.peer)
+            self._close_broken(channel)
+
+    def _close_broken(self, channel: Channel) -> None:
+        """Close a channel on which something failed that must not, and say what."""
+        try:
             channel.close()
+        finally:
+            server_log.exception("%s: internal error, connection closed", channel.peer)
 
     def _refuses(self, channel: Channel) -> bool:
         """Answer a request that may not be served; tell whether it was one."""

@@ -333,6 +333,48 @@ def fail(environ, start_response):
     raise RuntimeError("on purpose")
 
 
+class BrokenHandler(logging.Handler):
+    """Fails as a StreamHandler does where sys.stderr is closed."""
+
+    def emit(self, record):
+        raise ValueError("I/O operation on closed file.")
+
+
+@pytest.fixture
+def broken_log():
+    handler = BrokenHandler()
+    logging.getLogger().addHandler(handler)
+    yield
+    logging.getLogger().removeHandler(handler)
+
+
+def test_log_that_is_broken_stops_no_request(serve, broken_log):
+    site = serve(fail, check=False, threads=2, access_log=True)
+    for _ in range(6):
+        with site.connect() as front_end:
+            front_end.send_raw(request(uri=b"\x00\x04page\x00"))
+            assert read_to_the_end(front_end.sock) == answer(400)
+        assert site.ask().status == 500
+        with site.connect() as front_end:
+            front_end.send_raw(b"GET / HTTP/1.1\r\n\r\n")
+            assert front_end.is_closed()
+    wait_until(lambda: not site.server._channels)
+
+
+@NOT_COMPILED
+def test_fault_of_ours_closes_its_channel_though_the_log_is_broken(serve, broken_log):
+    site = serve(hello)
+    front_end = site.connect()
+    front_end.ask()
+    (channel,) = site.server._channels.values()
+    channel.__class__ = type(
+        "Broken", (type(channel),), {"__slots__": (), "receive": lambda _: 1 / 0}
+    )
+    front_end.send(CPing())
+    assert front_end.is_closed()
+    assert site.ask().body == b"hello"
+
+
 @pytest.mark.parametrize(
     ("sent", "application"),
     [
