@@ -136,6 +136,7 @@ class Child:
     beat: Beat = field(default_factory=Beat)
     request_limit: int = 0
     superseded: bool = False
+    grown_at: float = 0.0  # when it was first seen above max_memory
     deadline: float = 0.0  # when it is killed, once it is leaving
     long_loading_told: bool = False
     problem: str = ""  # why it could not load, in its own words
@@ -170,8 +171,11 @@ class Supervisor:
         self._hands = hands
         self._random_up_to = random_up_to
         self._early_deaths = 0
+        self._last_counted = 0  # the last child that was there at the latest of them
         self._last_death = 0.0
         self._not_before = 0.0  # no child is started sooner
+        self._born_grown = 0  # children above max_memory from the start, in a row
+        self._growth_not_before = 0.0  # none is replaced for its memory sooner
         self._new_settings: Settings | None = None
         self._reload_again = False
 
@@ -185,7 +189,13 @@ class Supervisor:
         """Replace all children by new ones that load settings and code anew."""
         if self.phase in (Phase.STOPPING, Phase.STOPPED):
             return
-        if self.phase is not Phase.SERVING:
+        if self.phase is Phase.RELOADING:
+            server_log.warning(
+                "asked to reload anew: what loads at present is given up"
+            )
+            for child in self._fresh():
+                self._dismiss(child, now, Order.STOP)
+        elif self.phase is not Phase.SERVING:
             self._reload_again = True
             server_log.info("asked to reload: after what is under way")
             return
@@ -396,8 +406,8 @@ class Supervisor:
         self.settings = settings
         self.target = target
         self._new_settings = None
-        self._early_deaths = 0
-        self._not_before = 0.0
+        self._early_deaths = self._born_grown = 0
+        self._not_before = self._growth_not_before = 0.0
         for child in ready:
             self._set_to_work(child, now)
         for child in old:
@@ -476,18 +486,36 @@ class Supervisor:
         elif child.superseded:
             return
         elif settings.max_memory and beat.memory > settings.max_memory:
-            server_log.warning(
-                "%s is replaced: it holds %d MiB, max_memory is %d MiB",
-                child,
-                beat.memory >> 20,
-                settings.max_memory >> 20,
-            )
-            child.superseded = True
+            self._judge_growth(child, now)
         elif child.request_limit and beat.requests >= child.request_limit:
             server_log.info(
                 "%s is replaced: it has served %d requests", child, beat.requests
             )
             child.superseded = True
+
+    def _judge_growth(self, child: Child, now: float) -> None:
+        """Replace a child above max_memory; ever less often where all are, at once."""
+        child.grown_at = child.grown_at or now
+        if now < self._growth_not_before:
+            return
+        if child.grown_at - child.served_since < STEADY_SECONDS:
+            self._born_grown += 1
+        else:
+            self._born_grown = 0
+        pause = _pause_after(self._born_grown)
+        self._growth_not_before = now + pause
+        server_log.warning(
+            "%s is replaced: it holds %d MiB, max_memory is %d MiB%s",
+            child,
+            child.beat.memory >> 20,
+            self.settings.max_memory >> 20,
+            f" (so did {self._born_grown} in a row soon after their start: the"
+            f" application may need more; the next is replaced in {pause:g} s"
+            " at the soonest)"
+            if pause
+            else "",
+        )
+        child.superseded = True
 
     def _look_at_loading(self, child: Child, now: float) -> None:
         if now - child.born < LONG_LOADING or child.long_loading_told:
@@ -512,16 +540,19 @@ class Supervisor:
         served = now - child.served_since if loaded else 0.0
         if served >= STEADY_SECONDS:
             self._early_deaths = 0
-        else:
+            self._pause(now)
+        elif child.number > self._last_counted or not self._early_deaths:
+            # Those that were there when another died may have died of the same.
+            self._last_counted = self.started
             self._early_deaths += 1
-        self._pause(now)
+            self._pause(now)
         if child.problem:
             what = f"could not load its application: {child.problem}"
         elif loaded:
             what = f"{how} after it had served for {served:.1f} s"
         else:
             what = f"{how} while it loaded its application"
-        pause = self._not_before - now
+        pause = max(0.0, self._not_before - now)
         then = f"in {pause:g} s" if pause > 0 else "at once"
         again = self._early_deaths
         server_log.error(
@@ -543,14 +574,17 @@ class Supervisor:
 
     def _pause(self, now: float) -> None:
         """Set when the next child may start."""
-        tries = self._early_deaths
-        pause = min(LONGEST_PAUSE, 2.0 ** (tries - 2)) if tries > 1 else 0.0
-        self._not_before = now + pause
+        self._not_before = now + _pause_after(self._early_deaths)
 
     def _abandon(self, why: str, now: float) -> None:
         """Give up before anything was served: whoever started us shall know."""
         self.fatal = why
         self.stop(Order.STOP, now)
+
+
+def _pause_after(tries: int) -> float:
+    """Seconds to wait after so many tries in a row that came to nothing."""
+    return min(LONGEST_PAUSE, 2.0 ** (tries - 2)) if tries > 1 else 0.0
 
 
 def _worth(child: Child) -> tuple[bool, float]:

@@ -148,6 +148,32 @@ def test_pauses_double_while_children_die_early(caplog):
     assert "11 deaths soon after the start, one after another" in caplog.text
 
 
+def test_children_that_die_together_are_replaced_at_once():
+    world = World(processes=8).serving()
+    world.pass_time(4, beating=range(1, 9))
+    for number in range(1, 9):
+        world.ended(number)
+        world.now += 0.01
+    assert world.news() == [(number, "start 1") for number in range(9, 17)]
+
+
+def test_children_that_die_together_again_and_again_are_a_loop_of_crashes():
+    world = World(processes=3).serving()
+    pauses = []
+    first = 1
+    for _ in range(5):
+        world.ready(first, first + 1, first + 2)
+        world.news()
+        died = world.now
+        world.ended(first, first + 1, first + 2)
+        while not (news := world.news()):
+            world.now += world.supervisor.wait_seconds(world.now)
+            world.supervisor.tick(world.now)
+        pauses.append(world.now - died)
+        first = news[0][0]
+    assert pauses == [0, 1, 2, 4, 8]
+
+
 def test_service_of_some_seconds_ends_a_loop_of_crashes():
     world = World(processes=1).serving()
     world.ended(1)
@@ -302,6 +328,34 @@ def test_superseded_child_stays_while_its_replacement_fails():
     assert world.states()[1] is State.SERVING
 
 
+def test_children_that_are_too_large_from_the_start_are_replaced_ever_less(caplog):
+    world = World(processes=1, max_memory="1M").serving()
+    replaced = []
+    number = 1
+    while world.now < 1190:
+        world.now += 1
+        world.beat(number, memory=2 << 20)
+        if world.news():
+            replaced.append(world.now - 1000)
+            number += 1
+            world.ready(number)
+            world.ended(number - 1)
+            world.news()
+    assert replaced == [1, 2, 3, 5, 9, 17, 33, 65, 125, 185]
+    assert "the application may need more" in caplog.text
+
+
+def test_children_that_grow_are_replaced_without_a_pause():
+    world = World(processes=1, max_memory="1M").serving()
+    for number in range(1, 5):
+        world.pass_time(STEADY_SECONDS, beating=(number,))
+        world.beat(number, memory=2 << 20)
+        assert world.news() == [(number + 1, "start 1")]
+        world.ready(number + 1)
+        world.ended(number)
+        world.news()
+
+
 def test_two_superseded_children_leave_one_by_one():
     world = World(max_requests=100).serving()
     world.beat(1, requests=100)
@@ -400,15 +454,33 @@ def test_reload_keeps_a_number_that_was_changed_by_signals():
     assert world.supervisor.phase is Phase.SERVING
 
 
-def test_second_reload_waits_for_the_first():
+@pytest.mark.parametrize("hangs", ["first", "second"])
+def test_second_reload_gives_up_what_still_loads(hangs):
     world = World().serving()
     world.supervisor.reload(world.now)
-    world.supervisor.reload(world.now)
-    world.ready(3)
+    loading = [3]
+    if hangs == "second":
+        world.ready(3)
+        loading = [3, 4]
     world.news()
-    world.ready(4)
-    assert world.news()[-1] == (5, "start 3")
-    assert world.supervisor.phase is Phase.RELOADING
+    world.supervisor.reload(world.now)
+    first = loading[-1] + 1
+    stops = [(number, "stop") for number in loading]
+    assert world.news() == [*stops, (first, "start 2")]
+    world.ended(*loading)
+    world.ready(first)
+    world.ready(first + 1)
+    assert world.supervisor.phase is Phase.SERVING
+    assert world.states()[first] is world.states()[first + 1] is State.SERVING
+    assert world.states()[1] is world.states()[2] is State.LEAVING
+
+
+def test_reload_while_the_server_starts_waits_for_that():
+    world = World().begin()
+    world.supervisor.reload(world.now)
+    world.news()
+    world.ready(1, 2)
+    assert world.news() == [(1, "serve"), (2, "serve"), (3, "start 2")]
 
 
 def test_old_child_that_dies_during_a_reload_is_replaced():
