@@ -14,18 +14,11 @@ import pytest
 
 from paste_ajp.engine.channel import Phase
 from paste_ajp.engine.threaded import DEAD_TIMERS
-from paste_ajp.logs import GATE_RECORDS, protocol_gate, server_gate
+from paste_ajp.logs import GATE_RECORDS
 from paste_ajp.protocol import CPing, CPong, EndResponse, SendBodyChunk, SendHeaders
 from tests.engine.conftest import NOT_COMPILED, hello, wait_until
 from tests.engine.front_end import DEADLINE, forward
 from tests.engine.test_refusals import CHUNK, HOST, answer, length, packet, request
-
-
-@pytest.fixture(autouse=True)
-def _open_gates():
-    """Each test has a log of its own to fill."""
-    protocol_gate.reset()
-    server_gate.reset()
 
 
 def reader(environ, start_response):
