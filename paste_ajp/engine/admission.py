@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from paste_ajp.addresses import AllowedServers
 from paste_ajp.protocol import ForwardRequest
 
-#: Seconds for which the addresses of an allowed host name are believed.
+#: Seconds after which the addresses of allowed host names are asked for again.
 NAMES_LAST = 60.0
 
 #: What to do about a secret that does not fit.
@@ -43,6 +43,8 @@ class Admission:
         self._max_header_bytes = max_header_bytes
         self._resolve = resolve
         self._clock = clock
+        #: Name -> its addresses, of the last look-up that found any.
+        self._found: dict[str, frozenset[str]] = {}
         self._named: AllowedServers | None = None
         self._named_at = 0.0
 
@@ -60,17 +62,30 @@ class Admission:
         )
 
     def must_look_up(self, peer: object) -> bool:
+        """Must look_up() come first, before admits_peer() can turn this peer away?"""
+        return self.may_look_up(peer) and not self.admits_peer(peer)
+
+    def may_look_up(self, peer: object) -> bool:
         """Does the answer to admits_peer() depend on names that may have moved?"""
         allowed = self._allowed
-        if allowed is None or not allowed.names or self.admits_peer(peer):
+        if allowed is None or not allowed.names or not isinstance(peer, tuple):
             return False
-        return self._named is None or self._clock() - self._named_at > NAMES_LAST
+        is_old = self._named is None or self._clock() - self._named_at > NAMES_LAST
+        return is_old and not allowed.matches(str(peer[0]))
 
     def look_up(self) -> None:
-        """Ask for the addresses of all allowed names. Blocks; one thread at a time."""
-        names = self._allowed.names if self._allowed is not None else ()
-        found = {place for name in names for place in self._resolve(name)}
-        self._named = AllowedServers.of_addresses(found)
+        """Ask for the addresses of all allowed names. Blocks; one thread at a time.
+
+        A name without an answer keeps its addresses: a name server that is away for
+        a moment shall not take the front ends away.
+        """
+        for name in self._allowed.names if self._allowed is not None else ():
+            places = frozenset(self._resolve(name))
+            if places:
+                self._found[name] = places
+        self._named = AllowedServers.of_addresses(
+            {place for places in self._found.values() for place in places}
+        )
         self._named_at = self._clock()
 
     @property

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 #: Connections accepted in one go before others get their turn.
 ACCEPT_BATCH: Final = 64
 
+#: Connections that wait for a look-up at a time; more are left in the backlog.
+MOST_UNDECIDED: Final = 256
+
 #: Seconds after which accepting is tried again when descriptors ran out.
 ACCEPT_PAUSE: Final = 0.5
 
@@ -79,7 +82,8 @@ def _resolve(name: str) -> Iterable[str]:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:  # the latter: no name can be so long
         server_log.warning(
-            "allowed_servers: %s lets nobody in, its addresses are not to be had: %s",
+            "allowed_servers: %s lets nobody new in, its addresses are not to be had:"
+            " %s",
             name,
             error,
             extra=MAY_REPEAT,
@@ -141,6 +145,7 @@ class ThreadedServer:
         self._admission: Admission | None = None
         self._refusal: Callable[[ForwardRequest], tuple[int, str] | None] | None = None
         self._undecided: list[tuple[socket.socket, object]] = []
+        self._looks_up = False  # does a thread look names up?
         self._drain_began = 0.0
         self._changed = threading.Event()  # has a channel gone while draining?
         self._grace = GRACE_SECONDS
@@ -622,6 +627,11 @@ class ThreadedServer:
             if most and len(self._channels) >= most:
                 self._pause_accepting()
                 return
+            if len(self._undecided) >= MOST_UNDECIDED:
+                self._pause_accepting()
+                if not self._undecided:  # the answer has come in this moment
+                    self._resume_accepting()
+                return
             if self._share is not None and not self._is_our_turn(self._share):
                 return
             try:
@@ -651,26 +661,26 @@ class ThreadedServer:
         assert self._admission is not None  # start() made it
         self.stats.accepted += 1
         if self._admission.must_look_up(peer):
-            self._decide_later(sock, peer)
-        else:
-            self._admit(sock, peer)
+            with self._lock:
+                self._undecided.append((sock, peer))
+            self._look_up_aside()
+            return
+        self._admit(sock, peer)
+        if self._admission.may_look_up(peer):
+            self._look_up_aside()  # it is served, but its name may have moved
 
-    def _decide_later(self, sock: socket.socket, peer: object) -> None:
+    def _look_up_aside(self) -> None:
         """Look allowed names up in another thread: a resolver may take long.
 
-        Whoever connects meanwhile and fits no network waits for the same answer.
+        Whoever connects meanwhile and is not known waits for the same answer.
         """
         with self._lock:
-            is_first = not self._undecided
-            is_room = len(self._undecided) < ACCEPT_BATCH
-            if is_room:
-                self._undecided.append((sock, peer))
-        if not is_room:
-            self._turn_away(sock, peer)
-        elif is_first:
-            threading.Thread(
-                target=self._decide, name="paste_ajp-names", daemon=True
-            ).start()
+            if self._looks_up:
+                return
+            self._looks_up = True
+        threading.Thread(
+            target=self._decide, name="paste_ajp-names", daemon=True
+        ).start()
 
     def _decide(self) -> None:
         """Look allowed names up, then judge who has waited for it."""
@@ -679,12 +689,14 @@ class ThreadedServer:
             self._admission.look_up()
         finally:
             with self._lock:
+                self._looks_up = False
                 undecided, self._undecided = self._undecided, []
             for sock, peer in undecided:
                 if self.draining:
                     sock.close()
                 else:
                     self._admit(sock, peer)
+            self._resume_accepting()
 
     def _turn_away(self, sock: socket.socket, peer: object) -> None:
         self.stats.turned_away += 1

@@ -72,13 +72,16 @@ def test_trace_tells_the_connections_of_a_unix_socket_apart(tmp_path):
     settings = Settings(listen=f"unix:{tmp_path}/s", trace=str(path))
     posted = build_forward_request("POST", "/1", headers=[("content-length", "4")])
     connection = Connection(Role.FRONT_END)
-    with ThreadedServer(app, settings) as server:
-        with connect(server) as first, connect(server) as second:
-            first.sendall(connection.send(posted))
-            wait_until(lambda: "/1" in path.read_text())
-            exchange(second)
-            first.sendall(connection.send(BodyChunk(b"hush")))
-            wait_until(lambda: " BodyChunk " in path.read_text())
+    with (
+        ThreadedServer(app, settings) as server,
+        connect(server) as first,
+        connect(server) as second,
+    ):
+        first.sendall(connection.send(posted))
+        wait_until(lambda: "/1" in path.read_text())
+        exchange(second)
+        first.sendall(connection.send(BodyChunk(b"hush")))
+        wait_until(lambda: " BodyChunk " in path.read_text())
     lines = path.read_text().splitlines()[1:]
     names = {line.split()[1] for line in lines}
     assert len(names) == 2

@@ -15,6 +15,7 @@ from paste_ajp.addresses import Peers, parse_address
 from paste_ajp.engine import threaded
 from paste_ajp.engine.admission import NAMES_LAST, Admission
 from paste_ajp.engine.listeners import BindError, open_listeners
+from paste_ajp.engine.threaded import MOST_UNDECIDED
 from paste_ajp.options import SettingError
 from paste_ajp.serving import demand_secret
 from paste_ajp.settings import Settings
@@ -191,13 +192,26 @@ def test_allowed_name_is_looked_up_again_after_a_minute():
     assert not judge.must_look_up(("192.0.2.8", 1))  # the answer still holds
     places[:] = ["192.0.2.8", "2001:db8::1"]
     now[0] = NAMES_LAST + 1
-    assert not judge.must_look_up(("192.0.2.7", 1))
+    assert not judge.must_look_up(("192.0.2.7", 1))  # it is served meanwhile
+    assert judge.may_look_up(("192.0.2.7", 1))
     assert judge.must_look_up(("192.0.2.8", 1))
+    assert not judge.may_look_up(("10.1.1.1", 1))
     judge.look_up()
     assert judge.admits_peer(("192.0.2.8", 1))
     assert judge.admits_peer(("2001:db8::1", 1, 0, 0))
     assert not judge.admits_peer(("192.0.2.7", 1))
     assert asked == ["front.example"] * 2
+
+
+def test_name_without_an_answer_keeps_its_addresses():
+    places = {"one.example": ["192.0.2.1"], "two.example": ["192.0.2.2"]}
+    judge = admission("one.example two.example", places.get)
+    judge.look_up()
+    places.update({"one.example": [], "two.example": ["192.0.2.3"]})
+    judge.look_up()
+    judge.look_up()
+    peers = [("192.0.2.1", 1), ("192.0.2.2", 1), ("192.0.2.3", 1)]
+    assert [judge.admits_peer(peer) for peer in peers] == [True, False, True]
 
 
 def test_peer_of_a_unix_socket_has_permissions_instead():
@@ -236,6 +250,46 @@ def test_slow_look_up_stops_nobody(serve, monkeypatch):
             assert third.answer().body == b"hello"
 
 
+def test_look_up_keeps_no_front_end_out_however_many_connections(
+    serve, monkeypatch, caplog
+):
+    answer = threading.Event()
+
+    def resolve(name):
+        assert answer.wait(10)
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(threaded, "_resolve", resolve)
+    site = serve(hello, allowed_servers="front.example")
+    front_ends = [site.connect() for _ in range(MOST_UNDECIDED + 20)]
+    for front_end in front_ends:
+        front_end.send(forward())
+    wait_until(lambda: len(site.server._undecided) == MOST_UNDECIDED)
+    assert all(front_end.is_silent() for front_end in front_ends)
+    answer.set()
+    assert {front_end.answer().body for front_end in front_ends} == {b"hello"}
+    assert site.server.stats.turned_away == 0
+    assert "not in allowed_servers" not in caplog.text
+
+
+def test_moved_name_is_noticed_without_a_stranger(serve, monkeypatch):
+    """Whoever has the old address is served once more, and then no longer."""
+    asked = []
+
+    def resolve(name):
+        asked.append(name)
+        return ["127.0.0.1"] if len(asked) == 1 else ["192.0.2.8"]
+
+    monkeypatch.setattr(threaded, "_resolve", resolve)
+    site = serve(hello, allowed_servers="front.example")
+    assert site.ask().body == b"hello"
+    site.server._admission._named_at -= NAMES_LAST + 1
+    assert site.ask().body == b"hello"
+    wait_until(lambda: len(asked) == 2 and not site.server._looks_up)
+    with site.connect() as front_end:
+        assert front_end.is_closed()
+
+
 def test_name_without_address_lets_nobody_in(serve, monkeypatch, caplog):
     look_up = socket.getaddrinfo
 
@@ -247,7 +301,7 @@ def test_name_without_address_lets_nobody_in(serve, monkeypatch, caplog):
     monkeypatch.setattr(threaded.socket, "getaddrinfo", fail)
     with serve(hello, allowed_servers="front.example").connect() as front_end:
         assert front_end.is_closed()
-    assert "front.example lets nobody in" in caplog.text
+    assert "front.example lets nobody new in" in caplog.text
 
 
 # -- UNIX sockets --------------------------------------------------------------------
