@@ -120,6 +120,7 @@ class Server:
             for listener in listeners:
                 listener.close()
             raise
+        inheritance().close_rest()
         self._listeners = listeners
 
     @property
@@ -152,6 +153,7 @@ class Server:
         """Make the engine, and start it if it has no parent."""
         self._is_starting = True
         self._stop_asked = self._stop_at_once = False
+        self._upgrade = Upgrade(self._make_way)
         try:
             self.bind()
             self._start_engine()
@@ -344,6 +346,7 @@ class Server:
         """Stop; running requests get graceful_timeout, or none. Returns at once."""
         if not graceful:
             self._stop_at_once = True
+        self._upgrade.give_up()
         self._stop_asked = True  # before the question: start() asks the other way
         if self._is_starting:
             return

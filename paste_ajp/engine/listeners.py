@@ -29,6 +29,9 @@ _ADVICE = {
 }
 
 
+_SYSTEMD = Address("systemd")
+
+
 class BindError(OSError):
     """An address cannot be listened on; the text names it, why, and what helps."""
 
@@ -103,22 +106,27 @@ def open_listeners(
 
     `activated` are the sockets that a service manager has opened: they are what
     ``systemd`` in listen means, and take the place of all other addresses but
-    descriptors. `take_over` gives the sockets that a predecessor had for an address.
+    descriptors. `take_over` gives the sockets that a predecessor had for an address;
+    such as a service manager had opened for it are taken as if that were so for us.
     """
     addresses = settings.addresses
-    if activated and all(address.kind in ("tcp", "unix") for address in addresses):
-        server_log.info(
-            "the service manager has opened the sockets: they are used in place of %s",
-            ", ".join(map(str, addresses)),
-        )
-        addresses = (Address("systemd"),)
+    passed_on: Sequence[int] = ()
+    if all(address.kind in ("tcp", "unix") for address in addresses):
+        passed_on = () if activated else take_over(str(_SYSTEMD))
+        if activated or passed_on:
+            server_log.info(
+                "the service manager has opened the sockets: they are used in place"
+                " of %s",
+                ", ".join(map(str, addresses)),
+            )
+            addresses = (_SYSTEMD,)
     opened: list[Listener] = []
     try:
         for address in addresses:
-            left = take_over(str(address))
+            left = passed_on or take_over(str(address))
             if left:
                 ours = address.kind in ("tcp", "unix")
-                found = [_adopt(descriptor, inherited=not ours) for descriptor in left]
+                found = [adopt(descriptor, inherited=not ours) for descriptor in left]
             elif address.kind == "systemd":
                 found = _open_activated(activated, settings)
             else:
@@ -143,7 +151,7 @@ def _open_activated(activated: Sequence[int], settings: Settings) -> list[Listen
     return [inherit(descriptor, settings) for descriptor in activated]
 
 
-def _adopt(descriptor: int, *, inherited: bool) -> Listener:
+def adopt(descriptor: int, *, inherited: bool) -> Listener:
     """Own the socket that a predecessor has left, as it did."""
     sock = socket.socket(fileno=descriptor)
     sock.setblocking(False)

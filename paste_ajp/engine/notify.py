@@ -110,5 +110,6 @@ def descriptors_from_environment(environ: MutableMapping[str, str]) -> list[int]
         return []
     descriptors = list(range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count)))
     for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
+        with suppress(OSError):  # whoever opens it says that it is closed
+            os.set_inheritable(descriptor, False)
     return descriptors

@@ -3,7 +3,8 @@
 On SIGUSR2 the server starts its own command line once more, and hands its listening
 sockets over. The new one loads everything anew: interpreter, packages, settings,
 application. When it serves it says so through a pipe, and the old one drains and ends.
-When it fails the old one has only heard of it, and goes on.
+When it fails the old one has only heard of it, and goes on. Who asks once more while
+one loads, or for the end of all, gives up the one that loads: it may hang.
 
     PASTE_AJP_UPGRADE = {"parent": 123, "pipe": 7, "sockets": [["127.0.0.1:8009", 5]]}
 """
@@ -16,15 +17,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from paste_ajp.engine.listeners import Listener
+from paste_ajp.engine.listeners import Listener, adopt
 from paste_ajp.engine.notify import Notifier
 from paste_ajp.logs import server_log
+
+if TYPE_CHECKING:
+    import subprocess
 
 VARIABLE: Final = "PASTE_AJP_UPGRADE"
 
 _READY: Final = b"ready"
+
+#: Seconds that a successor gets to end which is given up. It has served nobody.
+_ENDING_SECONDS: Final = 2.0
 
 
 class Inheritance:
@@ -64,10 +71,14 @@ class Inheritance:
         return taken
 
     def close_rest(self) -> None:
-        """Close the sockets of addresses that are no longer written."""
-        for _, descriptor in self._sockets:
-            os.close(descriptor)
-        self._sockets = []
+        """Close the sockets of addresses that are no longer written.
+
+        Who connects there shall be refused, and not wait for nobody.
+        """
+        left, self._sockets = self._sockets, []
+        for name, descriptor in left:
+            with suppress(OSError):
+                adopt(descriptor, inherited=not name.startswith("unix:")).close()
 
     def tell_ready(self) -> None:
         """Let the predecessor go: we serve."""
@@ -87,29 +98,62 @@ def inheritance() -> Inheritance:
 class Upgrade:
     """Starts successors, one at a time.
 
-    `when_ready` is called, in a thread, with the process id of one that serves.
+    `when_ready` is called, in a thread, with the process id of one that serves. Any
+    thread, and signal handlers, may call the methods: those take no lock.
     """
 
     def __init__(self, when_ready: Callable[[int], None]) -> None:
         self._when_ready = when_ready
-        self._lock = threading.Lock()
-        self._is_under_way = False
+        self._lock = threading.Lock()  # none is ready while it is given up for another
+        self._loading: subprocess.Popen[bytes] | None = None
+        self._over = threading.Event()
 
     def begin(self, listeners: Iterable[Listener], notifier: Notifier) -> None:
-        """Start a successor. Any thread, or a signal handler, may call this."""
-        with self._lock:
-            if self._is_under_way:
-                server_log.warning("an upgrade is under way already")
-                return
-            self._is_under_way = True
+        """Start a successor; give up one that was started before and still loads."""
         threading.Thread(
-            target=self._start,
+            target=self._replace,
             args=(list(listeners), notifier.environment()),
             name="paste_ajp-upgrade",
             daemon=True,
         ).start()
 
-    def _start(self, listeners: list[Listener], more: Mapping[str, str]) -> None:
+    def give_up(self) -> None:
+        """Have no successor: end one that loads. The server stops."""
+        self._over.set()
+        process, self._loading = self._loading, None
+        if process is not None:
+            server_log.info("upgrade given up: process %d ends too", process.pid)
+            threading.Thread(
+                target=_end, args=(process,), name="paste_ajp-upgrade-end"
+            ).start()
+
+    def _replace(self, listeners: list[Listener], more: Mapping[str, str]) -> None:
+        with self._lock:
+            former, self._loading = self._loading, None
+            if former is not None:
+                server_log.warning(
+                    "asked to upgrade anew: process %d, which loads, is given up",
+                    former.pid,
+                )
+                _end(former)
+            if self._over.is_set():
+                return
+            started = self._start(listeners, more)
+            if started is None:
+                return
+            process, reader = started
+            self._loading = process
+            if self._over.is_set():  # that came meanwhile
+                self.give_up()
+        self._await(process, reader)
+
+    def _start(
+        self, listeners: list[Listener], more: Mapping[str, str]
+    ) -> tuple[subprocess.Popen[bytes], int] | None:
+        """Start a successor; give it, and the pipe by which it says that it serves.
+
+        None where the system has no process to give.
+        """
         import json
         import subprocess
 
@@ -130,12 +174,19 @@ class Upgrade:
         except OSError as error:
             os.close(reader)
             server_log.error("upgrade failed, this server goes on: %s", error)
-            self._is_under_way = False
-            return
+            return None
         finally:
             os.close(writer)
+        return process, reader
+
+    def _await(self, process: subprocess.Popen[bytes], reader: int) -> None:
+        """Wait until a successor serves, or has ended."""
         is_ready = os.read(reader, len(_READY)) == _READY  # nothing: it has ended
         os.close(reader)
+        with self._lock:
+            if self._loading is not process:
+                return  # it was given up
+            self._loading = None
         if is_ready:
             server_log.info("upgraded: process %d serves, this one ends", process.pid)
             process.returncode = 0  # it outlives us
@@ -147,4 +198,15 @@ class Upgrade:
             " its own words are above",
             status,
         )
-        self._is_under_way = False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, by force where it does not listen."""
+    import subprocess
+
+    process.terminate()
+    try:
+        process.wait(_ENDING_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

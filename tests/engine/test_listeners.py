@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from paste_ajp.engine.listeners import BindError, open_listeners
+from paste_ajp.engine.upgrade import Inheritance
 from paste_ajp.settings import Settings
 from tests.engine.conftest import hello, open_descriptors
 from tests.engine.front_end import FrontEnd
@@ -313,6 +314,29 @@ def test_socket_can_be_inherited_by_another_process():
                 assert front_end.ask().body == b"hello"
             process.communicate(timeout=10)
         assert process.returncode == 0
+
+
+def test_activated_sockets_of_a_predecessor_stand_for_host_and_port():
+    """The service manager's variables are gone by the time of an upgrade."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        left = {"systemd": [os.dup(sock.fileno())]}
+        (listener,) = open_listeners(
+            Settings(port=1), take_over=lambda written: left.pop(written, [])
+        )
+        with listener.socket:
+            assert listener.address.port == sock.getsockname()[1]
+            assert (listener.written, listener.inherited) == ("systemd", True)
+
+
+def test_socket_that_is_written_no_more_is_closed(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen()
+        kept = os.dup(sock.fileno())
+    Inheritance(-1, [(f"unix:{path}", kept)]).close_rest()
+    assert not path.exists()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(kept)
 
 
 def not_open():

@@ -105,6 +105,12 @@ def is_alive(pid):
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+def parent_of(pid):
+    """The process that has started it."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
+
+
 def is_refused(port):
     """Whether nobody listens there."""
     try:
@@ -512,6 +518,71 @@ def test_upgrade_that_fails_changes_nothing(start):
     parent.send_signal(signal.SIGUSR2)
     parent.wait_for_log("upgrade failed, this server goes on")
     assert parent.answer()[0] == "one"
+
+
+#: A version that takes long to load, unless there is a file `quick`.
+SLOW = """1
+here = Path(__file__).parent
+if not (here / "quick").exists():
+    (here / f"loading-{os.getpid()}").touch()
+    time.sleep(60)
+"""
+
+
+def loading(folder):
+    """The processes that load SLOW."""
+    return [int(path.name[8:]) for path in folder.glob("loading-*")]
+
+
+@pytest.mark.parametrize(
+    ("processes", "wait_for"), [(1, "serves AJP"), (2, "children serve")]
+)
+def test_stop_while_an_upgrade_loads_ends_both(start, tmp_path, processes, wait_for):
+    parent = start(processes=processes, wait_for=wait_for)
+    parent.write_version(SLOW)
+    parent.send_signal(signal.SIGUSR2)
+    wait_until(lambda: loading(tmp_path), 10, "the successor to load")
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait() == 0
+    wait_until(
+        lambda: not any(map(is_alive, loading(tmp_path))), 5, "the successor to end"
+    )
+
+
+def test_second_upgrade_gives_up_one_that_hangs(start, tmp_path):
+    parent = start()
+    parent.write_version(SLOW)
+    parent.send_signal(signal.SIGUSR2)
+    wait_until(lambda: loading(tmp_path), 10, "the successor to load")
+    (tmp_path / "quick").touch()
+    parent.send_signal(signal.SIGUSR2)
+    assert parent.wait(20) == 0
+    version, pid = parent.answer()
+    assert version == "1"
+    assert not any(map(is_alive, loading(tmp_path)))
+    os.kill(parent_of(pid), signal.SIGTERM)
+    wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
+
+
+def test_address_that_is_written_no_more_is_refused_after_an_upgrade(start, tmp_path):
+    kept, former = free_port(), free_port()
+    ini = tmp_path / "site.ini"
+    text = (
+        "[app:main]\nuse = egg:paste_ajp#demo\n"
+        "[server:main]\nuse = egg:paste_ajp\nlisten = 127.0.0.1:%d %s\n"
+    )
+    ini.write_text(text % (kept, f"127.0.0.1:{former}"))
+    parent = start(program=SHELL % "'site.ini'", wait_for="serves AJP")
+    ini.write_text(text % (kept, ""))
+    parent.send_signal(signal.SIGUSR2)
+    assert parent.wait(20) == 0
+    try:
+        assert answers_cping(kept)
+        assert is_refused(former)
+    finally:
+        successor = parent.log.partition("upgraded: process ")[2].split()[0]
+        os.kill(int(successor), signal.SIGTERM)
+    wait_until(lambda: not answers_cping(kept), 10, "the successor to end")
 
 
 def test_one_process_is_upgraded_as_well(start):

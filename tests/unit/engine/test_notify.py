@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -46,6 +47,15 @@ def test_sockets_for_us_are_counted_from_three(monkeypatch):
     assert descriptors_from_environment(environ) == [3, 4]
     assert environ == {"HOME": "/"}
     assert kept == [(3, False), (4, False)]
+
+
+def test_sockets_that_are_closed_are_left_to_who_opens_them(monkeypatch):
+    def set_inheritable(descriptor, on):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(os, "set_inheritable", set_inheritable)
+    environ = {"LISTEN_PID": ME, "LISTEN_FDS": "1"}
+    assert descriptors_from_environment(environ) == [3]
 
 
 @pytest.mark.parametrize(
