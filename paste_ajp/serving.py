@@ -186,6 +186,7 @@ class Server:
                 self._listeners,
                 source=None if self.loads_application else self._source,
                 application=application,
+                read_settings=self._source.settings if self._source else None,
                 environ=self._environ,
                 notifier=self._notifier,
                 when_serving=inheritance().tell_ready,

@@ -119,8 +119,9 @@ class _Process:
 class PreforkServer:
     """Serves on `listeners` with several processes.
 
-    `source` is what children load, `application` what they have without one.
-    `when_serving` is called when they serve for the first time.
+    `source` is what children load, `application` what they have without one; a reload
+    has `read_settings` for those then. `when_serving` is called when they serve for the
+    first time.
     run() is for the thread that shall watch over the children; every other method may
     be called by any thread, and by signal handlers of that one.
     """
@@ -132,6 +133,7 @@ class PreforkServer:
         *,
         source: Source | None = None,
         application: Application | None = None,
+        read_settings: Callable[[], Settings] | None = None,
         environ: Mapping[str, Any] | None = None,
         notifier: Notifier | None = None,
         when_serving: Callable[[], None] = lambda: None,
@@ -142,6 +144,8 @@ class PreforkServer:
         self._source = source
         self._pickled = pickle.dumps(source) if source is not None else b""
         self._application = application
+        self._read_settings = read_settings
+        self._settings_of_fork = settings  # of those that are forked from now on
         self._listeners = list(listeners)
         self._environ = dict(environ or {})
         self._notifier = notifier or Notifier("")
@@ -246,7 +250,35 @@ class PreforkServer:
 
     def reload(self) -> None:
         """Have new children load settings and code anew, and take over when ready."""
-        self._note(self._supervisor.reload)
+        self._note(self._reload)
+
+    def _reload(self, now: float) -> None:
+        if self.draining:
+            return
+        if self._source is not None or self._prepare_to_fork():
+            self._supervisor.reload(now)
+
+    def _prepare_to_fork(self) -> bool:
+        """Read the settings of children that are forked; tell whether they are good."""
+        if self._read_settings is None:
+            server_log.warning(
+                "reloading: the application is an object of this process, so the new"
+                " children have the same code and settings; for others upgrade"
+                " (SIGUSR2) or start anew"
+            )
+            return True
+        try:
+            self._settings_of_fork = self._read_settings()
+        except Exception as error:  # noqa: BLE001 - a Source reads what it likes
+            server_log.error(
+                "reload failed, the former settings stay in force: %s", error
+            )
+            return False
+        server_log.warning(
+            "reloading: the settings are read anew, but the code stays the one that was"
+            " preloaded; for other code upgrade (SIGUSR2) or start anew"
+        )
+        return True
 
     def add_child(self) -> None:
         """Have one child more."""
@@ -412,7 +444,7 @@ class PreforkServer:
 
     # -- Hands of the supervisor -----------------------------------------------------
 
-    def start_child(self, number: int, generation: int) -> int:  # noqa: ARG002
+    def start_child(self, number: int, generation: int) -> int:
         """Start a child; see Hands."""
         ours, theirs = Link.pair()
         stacks, their_stacks = os.pipe()
@@ -422,7 +454,13 @@ class PreforkServer:
             if self._source is not None:
                 pid = self._spawn(number, slot, ours, theirs, their_stacks)
             else:
-                pid = self._fork(number, slot, ours, theirs, (stacks, their_stacks))
+                assert self._application is not None  # there is no source
+                is_new = generation > self._supervisor.generation
+                settings = self._settings_of_fork if is_new else self.settings
+                loaded = Loaded(settings, self._application)
+                pid = self._fork(
+                    number, slot, ours, theirs, (stacks, their_stacks), loaded
+                )
         except OSError:
             ours.close()
             os.close(stacks)
@@ -475,7 +513,13 @@ class PreforkServer:
         return child.pid
 
     def _fork(
-        self, number: int, slot: int, ours: Link, theirs: Link, stacks: tuple[int, int]
+        self,
+        number: int,
+        slot: int,
+        ours: Link,
+        theirs: Link,
+        stacks: tuple[int, int],
+        source: Loaded,
     ) -> int:
         """Start a child as a copy of this process; raises _Born in it."""
         parent = os.getpid()
@@ -495,7 +539,6 @@ class PreforkServer:
         listeners = [(os.dup(one.fileno()), one.inherited) for one in self._listeners]
         for listener in self._listeners:
             listener.close()
-        assert self._application is not None  # there is no source
         raise _Born(
             Link.of_descriptor(os.dup(theirs.fileno())),
             Birth(
@@ -505,7 +548,7 @@ class PreforkServer:
                 counts=os.dup(self._counts.descriptor),
                 stacks=os.dup(stacks[1]),
                 listeners=listeners,
-                source=Loaded(self.settings, self._application),
+                source=source,
                 environ=self._environ,
             ),
         )

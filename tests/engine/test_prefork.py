@@ -462,6 +462,35 @@ def test_reload_of_forked_children_keeps_the_code(start):
     parent.wait_for_log("2 new children serve")
     wait_until(lambda: not parent.children() & before, 15, "the old ones to leave")
     assert parent.answer()[0] == "one"
+    assert "the code stays the one that was preloaded" in parent.log
+
+
+PRELOADED = """
+[app:main]
+use = egg:paste_ajp#demo
+[server:main]
+use = egg:paste_ajp
+port = {port}
+processes = {processes}
+preload = true
+"""
+
+
+def test_reload_of_forked_children_reads_the_settings_anew(start, tmp_path):
+    port = free_port()
+    ini = tmp_path / "site.ini"
+    ini.write_text(PRELOADED.format(port=port, processes=2))
+    parent = start(program=SHELL % "'site.ini'")
+    before = parent.children()
+    ini.write_text(PRELOADED.format(port=port, processes=3))
+    parent.send_signal(signal.SIGHUP)
+    parent.wait_for_log("3 new children serve")
+    wait_until(lambda: not parent.children() & before, 15, "the old one to leave")
+    ini.write_text(PRELOADED.format(port=port, processes="many"))
+    parent.send_signal(signal.SIGHUP)
+    parent.wait_for_log("reload failed")
+    assert "processes = 'many': expected a whole number" in parent.log
+    assert len(parent.children()) == 3
 
 
 def test_reload_reads_the_ini_file_anew(start, tmp_path):
