@@ -504,8 +504,8 @@ def test_logging_of_the_file_is_used():
 def test_percent_sign_in_a_value_is_told_without_the_value(capsys, text, place):
     ini(rest=text)
     name = "keys" if place == "formatters" else "secret"
-    app_name = "three" if "three" in text else "main"
-    status, error = fails(capsys, "serve", "--check", "--app-name", app_name, "x.ini")
+    target = "x.ini#three" if "three" in text else "x.ini"
+    status, error = fails(capsys, "serve", "--check", target)
     assert status == 2
     assert error == (
         f"paste-ajp: {Path('x.ini').resolve()} [{place}]: {name}: a % in it begins no"
