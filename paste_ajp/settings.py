@@ -362,8 +362,9 @@ class Settings:
     max_connections: int = option(
         8192,
         Whole(0, _COUNT),
-        "Connections of a process at a time, more wait in the backlog; 0 for as "
-        "many as there are file descriptors.",
+        "Connections of a process at a time; where more wait in the backlog, idle "
+        "ones are closed. 0 for as many as the limit of descriptors allows, which "
+        "leaves some to the application.",
         group=_LIMITS,
     )
 

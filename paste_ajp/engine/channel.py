@@ -98,6 +98,7 @@ class Channel:
         "_lingered",
         "_may_reuse",
         "_reader",
+        "_seen_at_rest",
         "_server",
         "_sock",
         "_tracer",
@@ -138,6 +139,8 @@ class Channel:
         self._lingered = 0
         self._is_partial = False  # has a packet come in part?
         self._answer_claim: Any = None
+        #: When has_rested() was asked first, and the last request at that time.
+        self._seen_at_rest: tuple[float, object] | None = None
 
     def __repr__(self) -> str:
         return f"<Channel {self.fd} {self.peer} {self.phase.value}>"
@@ -231,6 +234,7 @@ class Channel:
         if self._server.draining and self._ended is not None:
             self.close()
             return False
+        self._seen_at_rest = None  # a request will follow
         try:
             whole = self._sock.send(CPONG, DONTWAIT) == len(CPONG)
         except OSError as error:
@@ -291,6 +295,36 @@ class Channel:
                 self._server.serve_later(self)
                 return
         self.close()
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Is it between two requests, and nothing of the next one here?"""
+        return self.phase is Phase.IDLE and not self._is_partial
+
+    @property
+    def has_served(self) -> bool:
+        """Has it brought a request since it was accepted? Asked while it is idle."""
+        return self._ended is not None
+
+    def has_rested(self, now: float, seconds: float) -> bool:
+        """Has an idle channel been asked this `seconds` ago, and not used since?
+
+        Any thread may ask.
+        """
+        request = getattr(self, "request", None)
+        seen = self._seen_at_rest
+        if seen is None or seen[1] is not request:
+            self._seen_at_rest = now, request
+            return False
+        return now - seen[0] >= seconds
+
+    def make_room(self) -> None:
+        """Close for another connection, unless something comes in this moment."""
+        if self._has_news():
+            self._server.serve_later(self)
+        else:
+            protocol_log.info("%s: idle connection closed for another", self.peer)
+            self.close()
 
     def _has_news(self) -> bool:
         """Has a request come in the very moment in which the time was up?"""

@@ -33,6 +33,7 @@ from paste_ajp.engine.balance import YIELD_SECONDS, Share
 from paste_ajp.engine.channel import Channel, Phase, set_timeout
 from paste_ajp.engine.listeners import Listener, open_listeners
 from paste_ajp.engine.poller import READABLE, Poller, SelectPoller, best_poller
+from paste_ajp.engine.room import REST_SECONDS, longest_idle, room_for_connections
 from paste_ajp.engine.signals import tell_main_thread, wait_for
 from paste_ajp.engine.stats import Stats
 from paste_ajp.engine.workers import Crew, Worker
@@ -132,7 +133,11 @@ class ThreadedServer:
         self._timer_numbers = itertools.count()
         self._accepting: dict[int, Listener] = {}
         self._is_full = False  # is accepting switched off?
+        self._most_connections, self._limit_name = 0, ""
+        self._is_crowded = False  # do connections wait for others to go?
+        self._crowded_at = 0.0  # when they did so last
         self._exhausted_at = 0.0  # when descriptors ran out last
+        self._next_try = 0.0  # when accepting is tried again
         self._answers_overdue = (
             settings.application_timeout > 0
             and settings.application_timeout_action == "answer"
@@ -213,6 +218,7 @@ class ThreadedServer:
         )
         # The method: to call the object takes longer.
         self._run_task = Task(self.application, settings, environs).__call__
+        self._most_connections, self._limit_name = room_for_connections(settings)
         self._poller = self._make_poller(self._idle)
         self._wait = self._poller.wait
         if isinstance(self._poller, SelectPoller):
@@ -622,10 +628,11 @@ class ThreadedServer:
     # -- accepting ------------------------------------------------------------------
 
     def _accept(self, listener: Listener) -> None:
-        for _ in range(ACCEPT_BATCH):
-            most = self.settings.max_connections
+        most = self._most_connections
+        for number in range(ACCEPT_BATCH):
             if most and len(self._channels) >= most:
-                self._pause_accepting()
+                if not number:  # else the poller tells whether more wait
+                    self._places_ran_out()
                 return
             if len(self._undecided) >= MOST_UNDECIDED:
                 self._pause_accepting()
@@ -752,8 +759,52 @@ class ThreadedServer:
                 error,
             )
         self._exhausted_at = now
+        self._make_room(ACCEPT_PAUSE)
+
+    def _places_ran_out(self) -> None:
+        """Leave a connection waiting that has come, but not for ever."""
+        if self.draining:
+            return
+        if self._share is not None and not self._share.may_accept():
+            self._pause_accepting()  # it is for a process that has fewer
+            self._try_again_in(REST_SECONDS)
+            return
+        now = self._clock()
+        if not self._crowded_at or now - self._crowded_at > EXHAUSTION_SILENCE:
+            server_log.warning(
+                "all %d connections are open that %s allows, and more wait: for each of"
+                " them one ends with its response, or is closed that has been idle for"
+                " %g s; see max_connections",
+                self._most_connections,
+                self._limit_name,
+                REST_SECONDS,
+            )
+        self._crowded_at = now
+        self._make_room(REST_SECONDS)
+
+    def _make_room(self, pause: float) -> None:
+        """Accept nothing until a connection goes, and see to it that one does."""
+        if not self.draining:
+            self._is_crowded = True
+            self.surplus = max(1, self.surplus)
         self._pause_accepting()
-        self._push_timer(now + ACCEPT_PAUSE, None)
+        if self.draining:
+            return
+        now = self._clock()
+        channel = longest_idle(list(self._idle.values()), now)
+        if channel is not None and self._claim(channel):
+            if channel.has_rested(now, REST_SECONDS):
+                channel.make_room()
+            else:  # it was used in between
+                self.serve_later(channel)
+        self._try_again_in(pause)
+
+    def _try_again_in(self, seconds: float) -> None:
+        """Accept again in a while, even if no connection goes."""
+        now = self._clock()
+        if self._next_try <= now:  # else there is such a timer
+            self._next_try = now + seconds
+            self._push_timer(self._next_try, None)
 
     def _is_our_turn(self, share: Share) -> bool:
         """Shall this process take the next connection?
@@ -786,6 +837,9 @@ class ThreadedServer:
             if not self._is_full or self.draining:
                 return
             self._is_full = False
+            if self._is_crowded:
+                self._is_crowded = False
+                self.surplus = 0
             for descriptor in self._accepting:
                 self._poller.watch_listener(descriptor)
 
@@ -795,6 +849,8 @@ class ThreadedServer:
         One connection at first: they may have been busy for a moment. If they go on
         like that, say because one hangs, more and more.
         """
+        if 0 < self._most_connections <= len(self._channels):
+            return
         self._may_take = self._out_of_turn
         for listener in list(self._accepting.values()):
             self._accept(listener)
@@ -834,7 +890,7 @@ class ThreadedServer:
         if self.draining:
             self._share.close()  # once more: set() in another thread may have undone it
         else:
-            self.surplus = self._share.surplus()
+            self.surplus = max(self._share.surplus(), int(self._is_crowded))
 
     def keeps_connection(self) -> bool:
         """May a response that is ready leave its connection open?

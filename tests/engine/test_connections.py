@@ -240,21 +240,122 @@ def test_default_timeout_of_the_process_does_not_reach_the_server(serve):
 
 
 @POLLERS
-def test_connections_beyond_the_limit_wait_for_others_to_close(serve, engine):
+def test_connection_beyond_the_limit_waits_for_another_to_close(serve, engine):
     site = serve(hello, max_connections=2, engine=engine)
     first, second = site.connect(), site.connect()
-    first.ask()
-    second.ask()
+    first.cping()
+    second.cping()
     third, fourth = site.connect(), site.connect()
     third.send_raw(CPING)
     fourth.send_raw(CPING)
-    first.ask()
+    first.cping()
     assert third.is_silent()
     assert fourth.is_silent()
     first.close()
     assert third.sock.recv(5) == CPONG
     third.close()
     assert fourth.sock.recv(5) == CPONG
+
+
+class Clock:
+    """A clock that can be put forward."""
+
+    def __init__(self):
+        self._ahead = 0.0
+
+    def __call__(self):
+        return time.monotonic() + self._ahead
+
+    def advance(self, site, seconds):
+        self._ahead += seconds
+        site.server.wake()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@POLLERS
+def test_response_makes_room_where_connections_wait(serve, caplog, engine):
+    site = serve(hello, max_connections=1, engine=engine)
+    first = site.connect()
+    assert first.ask().reuse
+    second = site.connect()
+    second.send(forward())
+    wait_until(lambda: site.server._is_crowded)
+    assert not first.ask().reuse
+    first.close()
+    assert second.answer().reuse  # nobody waits any more
+    assert caplog.text.count("all 1 connections are open that max_connections") == 1
+
+
+@POLLERS
+def test_idle_connection_makes_room_where_others_wait(serve, clock, engine):
+    site = serve(hello, max_connections=2, engine={**engine, "clock": clock})
+    first, second = site.connect(), site.connect()
+    first.ask()
+    second.ask()
+    third = site.connect()
+    third.send(forward())
+    wait_until(lambda: site.server._timers)
+    clock.advance(site, 0.2)
+    second.cping()
+    assert third.is_silent()
+    clock.advance(site, 0.4)
+    assert first.is_closed()
+    assert third.answer().body == b"hello"
+    fourth = site.connect()
+    fourth.send(forward())
+    wait_until(lambda: site.server._is_crowded)
+    clock.advance(site, 0.6)  # found to be idle
+    clock.advance(site, 0.6)
+    assert second.is_closed()
+    assert fourth.answer().body == b"hello"
+    assert third.ask().body == b"hello"
+
+
+def test_connection_that_was_never_used_makes_room_first(serve, gate, clock):
+    site = serve(gate, max_connections=4, threads=1, engine={"clock": clock})
+    used, partial, busy, unused = (site.connect() for _ in range(4))
+    used.ask()
+    partial.send_raw(REQUEST[:20])
+    wait_until(lambda: site.server._timers)
+    busy.send(forward(req_uri="/wait"))
+    gate.wait_for()
+    with site.connect() as waits:
+        waits.send_raw(CPING)
+        wait_until(lambda: site.server._is_crowded)
+        clock.advance(site, 0.6)
+        assert unused.is_closed()
+        assert waits.sock.recv(5) == CPONG
+        with site.connect() as another:
+            another.send_raw(CPING)
+            assert used.is_closed()
+            assert another.sock.recv(5) == CPONG
+            partial.connection.send(forward())
+            partial.send_raw(REQUEST[20:])
+            gate.open.set()
+            assert partial.answer().body == b"hello"
+            assert busy.answer().body == b"hello"
+
+
+def test_server_that_cannot_make_room_does_not_spin(serve, gate):
+    site = serve(gate, max_connections=2, threads=2)
+    busy = [site.connect(), site.connect()]
+    for front_end in busy:
+        front_end.send(forward(req_uri="/wait"))
+    gate.wait_for(2)
+    waits = site.connect()
+    waits.send(forward())
+    wait_until(lambda: site.server._is_crowded)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1
+    gate.open.set()
+    answers = [front_end.answer() for front_end in busy]
+    assert [seen.reuse for seen in answers].count(False) == 1
+    assert waits.answer().body == b"hello"
 
 
 def test_server_out_of_descriptors_recovers():

@@ -254,6 +254,23 @@ def test_refused_upload_of_a_slow_remote_is_answered() -> None:
 # -- front ends ----------------------------------------------------------------------
 
 
+def test_front_end_with_more_connections_than_places_waits_for_none() -> None:
+    """Each child of this httpd keeps a connection of its own."""
+    flags = ["--max-connections", "2"]
+    with contextlib.ExitStack() as opened:
+        server = opened.enter_context(
+            serving_process("tests.apps.site:route", flags=flags)
+        )
+        httpd = Httpd(ajp_port=server.port, mpm="prefork", threads=8)
+        opened.enter_context(httpd)
+        for _ in range(4):  # browsers that keep their connections, and so the children
+            browser = http.client.HTTPConnection("127.0.0.1", httpd.port, timeout=8)
+            opened.callback(browser.close)
+            browser.request("GET", "/hello")
+            answer = browser.getresponse()
+            assert (answer.status, answer.read()) == (200, HELLO)
+
+
 def test_front_end_that_is_killed_leaves_nothing_behind() -> None:
     with serving_process("tests.apps.site:route", flags=FLAGS) as server:
         before = descriptors(server)

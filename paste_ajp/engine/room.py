@@ -1,0 +1,80 @@
+"""How many connections a process may have, and which one goes when others wait.
+
+Front ends keep connections for hours without using them, so that a server whose
+places are all taken may have nothing to do, while requests wait in the backlog. Then
+
+- the next response ends its connection, which costs nobody anything;
+- the connection that has been idle for longest is closed, once it has been so for
+  REST_SECONDS; of several, one that has never brought a request. Front ends notice
+  that before they use it, unless they do so in that very moment. AJP notes 8.1, 8.3.
+
+Nothing is written down for that while there is room. The channels that are idle stand
+in the order in which they became so, and two looks tell whether one was used between
+them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from paste_ajp.settings import Settings
+
+if sys.platform != "win32":
+    import resource
+
+if TYPE_CHECKING:
+    from paste_ajp.engine.channel import Channel
+
+#: Seconds for which a connection must have been idle to be closed for another. Less
+#: than front ends wait for the answer to a CPing: who waits here has sent one, perhaps.
+REST_SECONDS: Final = 0.5
+
+#: Connections that one look takes in, those that are idle for longest.
+LOOK: Final = 100
+
+#: Descriptors that are left to the application: so many, and so many for each thread,
+#: but never more than a quarter of all.
+RESERVE: Final = 64
+RESERVE_OF_THREAD: Final = 4
+
+
+def room_for_connections(settings: Settings) -> tuple[int, str]:
+    """Say how many connections may be open, and what limits them; 0 for no limit."""
+    most, name = settings.max_connections, "max_connections"
+    limit = _descriptor_limit()
+    if limit:
+        reserve = min(limit // 4, RESERVE + RESERVE_OF_THREAD * settings.threads)
+        if not most or limit - reserve < most:
+            most, name = limit - reserve, f"the limit of {limit} descriptors"
+    return most, name
+
+
+def _descriptor_limit() -> int:
+    """Give how many descriptors the process may have; 0 for no limit, or unknown."""
+    if sys.platform == "win32":
+        return 0
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 0 if limit == resource.RLIM_INFINITY else limit
+
+
+def longest_idle(idle: Iterable[Channel], now: float) -> Channel | None:
+    """Choose the channel that is closed first, None while none has rested enough.
+
+    `idle` begins with the channel that became idle first. To be asked again after
+    REST_SECONDS: only what was looked at before can have rested since.
+    """
+    rested: Channel | None = None
+    left = LOOK
+    for channel in idle:
+        if not channel.is_at_rest:
+            continue
+        if channel.has_rested(now, REST_SECONDS):
+            if not channel.has_served:
+                return channel
+            rested = rested or channel
+        left -= 1
+        if not left:
+            break
+    return rested
