@@ -45,6 +45,9 @@ SECOND_LOOK: Final = 0.00005
 #: Seconds for which a runner may compute before another thread may compete with it.
 PATIENCE: Final = 0.02
 
+#: Seconds from the crash of a thread to the start of another in its place.
+CRASH_PAUSE: Final = 0.1
+
 #: Looks without any activity after which the watcher sleeps.
 QUIET_LOOKS: Final = 40
 
@@ -331,6 +334,9 @@ class Crew:
                     break
         except BaseException:  # noqa: BLE001 - the outermost frame of a thread
             server_log.exception("%s crashed; another takes its place", worker.name)
+            worker.busy = None  # nobody is to wait for it, or to replace it
+            if not self._stopping:  # the next may crash of the same, at once
+                worker.wake.acquire(timeout=CRASH_PAUSE)
         finally:
             with self._lock:
                 self._forget(worker)

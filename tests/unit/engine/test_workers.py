@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from paste_ajp.engine.workers import Crew, Role, Worker, runners_that_help
+from paste_ajp.engine.workers import CRASH_PAUSE, Crew, Role, Worker, runners_that_help
 
 DEADLINE = 10.0
 
@@ -342,6 +342,36 @@ def test_thread_that_crashes_is_replaced(make_crew, caplog):
     serve(work, 5)
     assert "ValueError: a bug" in caplog.text
     wait_until(lambda: crew.threads == 2)
+
+
+def test_threads_that_crash_one_after_another_do_so_with_pauses(make_crew, caplog):
+    crew, work = make_crew(2)
+
+    def crash():
+        raise ValueError("a bug")
+
+    began = time.monotonic()
+    work.on_poll = crash
+    work.wake()
+    wait_until(lambda: caplog.text.count("takes its place") == 4)
+    assert time.monotonic() - began >= 3 * CRASH_PAUSE
+    work.on_poll = lambda: None
+    serve(work, 5)
+    wait_until(lambda: crew.threads == 2)
+
+
+def test_thread_that_crashes_in_a_request_is_replaced(make_crew, caplog):
+    crew, work = make_crew(2)
+
+    def crash():
+        raise ValueError("a bug")
+
+    work.put(crash)
+    wait_until(lambda: "crashed; another takes its place" in caplog.text)
+    wait_until(lambda: crew.busy_workers() == [])
+    serve(work, 5)
+    wait_until(lambda: crew.threads == 2)
+    assert caplog.text.count("crashed") == 1
 
 
 def test_crew_goes_on_where_no_further_thread_can_be_started(
