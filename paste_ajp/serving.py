@@ -139,7 +139,7 @@ class Server:
 
         A shutdown() that comes meanwhile, say while the application loads, holds:
         what was begun ends again. Raises ChildrenFailed where processes are asked for
-        and none can load the application.
+        and none can load the application, and RuntimeError where it serves already.
         """
         self._begin()
         if isinstance(self._engine, PreforkServer):
@@ -151,6 +151,8 @@ class Server:
 
     def _begin(self) -> None:
         """Make the engine, and start it if it has no parent."""
+        if self._is_starting or self._engine is not None:
+            raise RuntimeError("this server was started already, and has not ended")
         self._is_starting = True
         self._stop_asked = self._stop_at_once = False
         self._upgrade = Upgrade(self._make_way)

@@ -223,6 +223,10 @@ class ThreadedServer:
         self._wait = self._poller.wait
         if isinstance(self._poller, SelectPoller):
             self._rearm = self._poller.rearm
+            server_log.info(
+                "this system has neither epoll nor kqueue: threads wait in select(),"
+                " which takes no descriptor above 1023 or so"
+            )
         self._crew = Crew(
             self,
             limit=settings.threads,
@@ -345,6 +349,12 @@ class ThreadedServer:
         assert poller is not None
         for channel in crew.waiting_channels():
             if crew.take_waiting(channel):
+                server_log.warning(
+                    "%s refused with 503: no thread came free for it within"
+                    " graceful_timeout = %g s",
+                    _describe(channel),
+                    self.settings.graceful_timeout,
+                )
                 channel.answer(503)
         crew.stop()
         for worker in crew.busy_workers():

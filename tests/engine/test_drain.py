@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from paste_ajp.engine.poller import SelectPoller
@@ -61,6 +63,12 @@ class Deaf(SelectPoller):
         pass
 
 
+def test_log_says_where_threads_wait_in_select(serve, caplog):
+    caplog.set_level(logging.INFO)
+    serve(hello, engine={"poller": SelectPoller})
+    assert "neither epoll nor kqueue" in caplog.text
+
+
 def test_connections_that_wait_to_be_accepted_are_served(serve):
     """More than are accepted in one go."""
     site = serve(hello, engine={"poller": Deaf})
@@ -93,6 +101,20 @@ def test_request_that_has_come_in_part_is_awaited(serve):
     answer = front_end.answer()
     assert (answer.status, answer.reuse) == (200, False)
     assert site.server.wait(5)
+
+
+def test_what_waits_for_a_thread_in_vain_is_named_in_the_log(serve, gate, caplog):
+    site = serve(gate, threads=1, graceful_timeout=0.1)
+    first, second = site.connect(), site.connect()
+    first.send(forward("GET", "/wait"))
+    gate.wait_for()
+    second.send(forward("GET", "/queued"))
+    wait_until(lambda: site.server._crew.waiting == 1)
+    site.server.shutdown()
+    assert second.answer().status == 503
+    assert site.server.wait(5)
+    assert "GET /queued from 127.0.0.1" in caplog.text
+    assert "refused with 503: no thread came free for it" in caplog.text
 
 
 def test_what_is_cut_is_named_in_the_log(serve, gate, caplog):

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
+
 from paste_ajp import serving
 from paste_ajp.serving import Server
 from paste_ajp.settings import Settings
@@ -47,6 +49,14 @@ def test_server_can_start_again_after_such_a_stop() -> None:
     assert not server.wait(0)
     server.shutdown()
     assert server.wait(10)
+
+
+def test_server_that_serves_cannot_start_once_more() -> None:
+    with Server(application, SETTINGS) as server:
+        with pytest.raises(RuntimeError, match="was started already"):
+            server.start()
+        with FrontEnd(server.addresses[0]) as front_end:
+            assert front_end.ask("GET", "/").status == 200
 
 
 def test_system_without_fork_serves_with_one_process(
