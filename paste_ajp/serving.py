@@ -26,6 +26,7 @@ from paste_ajp.engine.prefork import (
     PreforkServer,
     missing_for_processes,
 )
+from paste_ajp.engine.room import room_for_connections
 from paste_ajp.engine.signals import (
     ADD_SIGNAL,
     CHILD_SIGNAL,
@@ -212,6 +213,15 @@ class Server:
             if settings.processes > 1
             else "",
         )
+        most, limit_name = room_for_connections(settings)
+        if most < settings.max_connections:
+            server_log.info(
+                "at most %d connections%s, not max_connections = %d, for %s",
+                most,
+                " in each" if settings.processes > 1 else "",
+                settings.max_connections,
+                limit_name,
+            )
         if settings.http is not None:
             self._open_http_door(addresses[0])
 

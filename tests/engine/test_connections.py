@@ -13,7 +13,7 @@ from paste_ajp.engine.poller import SelectPoller
 from paste_ajp.protocol.to_container import CPING, encode_forward_request
 from paste_ajp.protocol.to_front_end import CPONG
 from tests.engine.conftest import hello, wait_until
-from tests.engine.front_end import DEADLINE, forward
+from tests.engine.front_end import DEADLINE, FrontEnd, forward
 
 REQUEST = encode_forward_request(forward())
 POLLERS = pytest.mark.parametrize(
@@ -400,3 +400,46 @@ def test_server_out_of_descriptors_recovers():
         _, errors = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0
     assert errors.count(b"no connection can be accepted") == 1
+
+
+def test_idle_connections_leave_descriptors_to_the_application():
+    program = """
+        import resource, sys
+        from paste_ajp.logs import log_to_stderr
+        from paste_ajp.serving import Server
+        from paste_ajp.settings import Settings
+
+        def application(environ, start_response):
+            files = [open(sys.executable, "rb") for _ in range(5)]
+            for file in files:
+                file.close()
+            start_response("200 OK", [])
+            return [b"opened"]
+
+        log_to_stderr()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        with Server(application, Settings.parse({"port": 0})) as server:
+            print(server.addresses[0], flush=True)
+            sys.stdin.read()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        address = process.stdout.readline().strip()
+        with FrontEnd(address) as first:
+            assert first.ask().body == b"opened"
+            host, port = address.split(":")
+            others = [socket.create_connection((host, int(port))) for _ in range(80)]
+            while (seen := first.ask()).reuse:  # until it makes room
+                assert seen.body == b"opened"
+            assert seen.body == b"opened"
+            for sock in others:
+                sock.close()
+        _, errors = process.communicate(timeout=DEADLINE)
+    assert "at most 48 connections, not max_connections = 8192" in errors
+    assert errors.count("all 48 connections are open that the limit of 64") == 1
