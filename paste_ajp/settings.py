@@ -335,7 +335,8 @@ class Settings:
         False,
         Switch(),
         "Refuse what is otherwise tolerated: unknown request attributes (403), "
-        "dot segments and backslashes in paths (400), odd body chunks.",
+        "dot segments, backslashes and control characters in paths (400), odd body "
+        "chunks.",
         group=_TRUST,
     )
 

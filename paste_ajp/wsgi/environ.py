@@ -44,6 +44,9 @@ ATTRIBUTE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "stored_method": (),
 }
 
+#: Those with lines (a certificate), and those that nobody sees.
+_ANY_TEXT: Final = frozenset({"ssl_cert", "context", "servlet_path", "secret"})
+
 #: Request attributes that front ends set by themselves -> environ key.
 #: Source: AJP notes 5.4; the remote port decides nothing and is taken as it is.
 BUILT_IN_ATTRIBUTES: Final[Mapping[str, str]] = {
@@ -115,12 +118,15 @@ def header_key(name: str) -> str | None:
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
-def _check_query(query: str) -> None:
-    """Raise RequestRefused for control characters; front ends refuse them as well."""
-    found = _CONTROL.search(query)
+def _check(field: str, text: str) -> None:
+    """Raise RequestRefused for control characters; no front end needs them.
+
+    Asked where str.isprintable() says no, which it does to some of Latin-1, too.
+    """
+    found = _CONTROL.search(text)
     if found:
         raise RequestRefused(
-            400, f"query_string holds 0x{ord(found[0]):02X} at {found.start()}"
+            400, f"{field} holds 0x{ord(found[0]):02X} at {found.start()}"
         )
 
 
@@ -200,8 +206,12 @@ class EnvironBuilder:
         environ = self._base.copy()
         environ["REQUEST_METHOD"] = method
         environ["SERVER_PROTOCOL"] = protocol
-        environ["REMOTE_ADDR"] = remote_addr or ""
+        environ["REMOTE_ADDR"] = remote_addr = remote_addr or ""
+        if not remote_addr.isprintable():
+            _check("remote_addr", remote_addr)
         if remote_host:
+            if not remote_host.isprintable():
+                _check("remote_host", remote_host)
             environ["REMOTE_HOST"] = remote_host
         environ["SERVER_PORT"] = str(server_port)
         if is_ssl:
@@ -219,21 +229,32 @@ class EnvironBuilder:
                 if key in environ:
                     value = environ[key] + ("; " if name == "cookie" else ",") + value
                 environ[key] = value
-        environ["SERVER_NAME"] = server_name or self._name_from_host(environ)
+        if server_name:
+            if not server_name.isprintable():
+                _check("server_name", server_name)
+            environ["SERVER_NAME"] = server_name
+        else:
+            environ["SERVER_NAME"] = self._name_from_host(environ)
 
         if attributes:
+            if not self._trusts_users:
+                # Out of the request: no log shall show them either.
+                attributes.pop("remote_user", None)
+                attributes.pop("auth_type", None)
             for attribute, found in attributes.items():
                 if found is not None:
+                    text = str(found)
+                    if not text.isprintable() and attribute not in _ANY_TEXT:
+                        _check(attribute, text)
                     for key in ATTRIBUTE_KEYS[attribute]:
-                        environ[key] = str(found)
-        if not self._trusts_users:
-            environ.pop("REMOTE_USER", None)
-            environ.pop("AUTH_TYPE", None)
+                        environ[key] = text
 
         script_name = None
         for name, value in request_attributes:
             known = BUILT_IN_ATTRIBUTES.get(name)
             if known is not None:
+                if not value.isprintable():
+                    _check(name, value)
                 environ[known] = value
             elif name == SCRIPT_NAME_ATTRIBUTE:
                 script_name = value
@@ -245,14 +266,13 @@ class EnvironBuilder:
             and script_name is None
             and "REMOTE_PORT" in environ  # so it is not lighttpd
             and "%" not in req_uri
+            and "?" not in req_uri
             and req_uri != "*"
         ):
             # Nearly every request: nothing to decode, nothing to cut.
             environ["PATH_INFO"] = req_uri
             query = environ["QUERY_STRING"]
             if query:
-                if not query.isprintable():
-                    _check_query(query)
                 req_uri = f"{req_uri}?{query}"
             environ["REQUEST_URI"] = environ["RAW_URI"] = req_uri
         else:
@@ -320,6 +340,12 @@ class EnvironBuilder:
         ):
             # Decoding again would let %2541 become A, and break names with %.
             req_uri = quote(path.encode("latin-1"), safe="/:@!$&'()*+,;=~")
+        elif "?" in path:
+            # Decoded, or with its query: what REQUEST_URI would say is another path.
+            raise RequestRefused(
+                400,
+                f"req_uri at byte {path.index('?')}: expected %3F in a path, found ?",
+            )
         elif "%" in path:
             if bad := _BAD_ESCAPE.search(path):
                 raise RequestRefused(
@@ -330,15 +356,15 @@ class EnvironBuilder:
             path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
         if "\0" in path:
             raise RequestRefused(400, "req_uri holds a NUL once decoded")
-        if settings.strict and (dots := _DOT_SEGMENT.search(path)):
+        if settings.strict and (
+            found := _DOT_SEGMENT.search(path) or _CONTROL.search(path)
+        ):
             raise RequestRefused(
-                400, f"req_uri has {dots.group()!r} once decoded (strict = on)"
+                400, f"req_uri has {found.group()!r} once decoded (strict = on)"
             )
         if not settings.unquote_path and path:
             path = req_uri  # escaped, also where lighttpd has decoded it
         query = environ["QUERY_STRING"]
-        if not query.isprintable():
-            _check_query(query)
         uri = f"{req_uri}?{query}" if query else req_uri
         environ["REQUEST_URI"] = environ["RAW_URI"] = uri
         if (self._plain_mount and script_name is None) or not path:

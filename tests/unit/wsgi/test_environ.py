@@ -248,6 +248,61 @@ def test_remote_user_can_be_distrusted():
     assert "AUTH_TYPE" not in environ
 
 
+def test_remote_user_that_is_distrusted_does_not_stay_in_the_request():
+    """Where the access log would find it."""
+    request = forward(attributes={"remote_user": "anna", "auth_type": "Basic"})
+    builder = EnvironBuilder(Settings(trust_remote_user=False))
+    builder.build(request, FakeExchange(request))
+    assert request.attributes == {}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "remote_addr",
+        "remote_host",
+        "server_name",
+        "remote_user",
+        "auth_type",
+        "jvm_route",
+        "ssl_cipher",
+        "ssl_session",
+        "query_string",
+        "AJP_REMOTE_PORT",
+        "AJP_LOCAL_ADDR",
+        "AJP_SSL_PROTOCOL",
+        "JK_LB_ACTIVATION",
+    ],
+)
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [("a\r\nX: y", "0x0D at 1"), ("\x7f", "0x7F at 0"), ("anna\xc3\xa4\x85", None)],
+    ids=["lines", "DEL", "UTF-8"],
+)
+def test_field_with_control_characters_is_refused(field, value, problem):
+    """A single sign-on may well send UTF-8; no front end has a use for the others."""
+    if field in ("remote_addr", "remote_host", "server_name"):
+        fields = {field: value}
+    elif field.isupper():
+        fields = {"request_attributes": [PORT, (field, value)]}
+    else:
+        fields = {"attributes": {field: value}}
+    if problem is None:
+        assert value in environ_of(**fields).values()
+    else:
+        assert refusal_of(**fields) == (400, f"{field} holds {problem}")
+
+
+def test_certificate_has_lines():
+    certificate = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n"
+    environ = environ_of(attributes={"ssl_cert": certificate})
+    assert environ["SSL_CLIENT_CERT"] == certificate
+
+
+def test_what_nobody_sees_may_hold_anything():
+    assert environ_of(attributes={"context": "\n", "secret": "\n"})
+
+
 # -- request attributes ----------------------------------------------------------
 
 
@@ -441,9 +496,37 @@ def test_path_that_climbs_is_refused_in_strict_mode(req_uri, unquote):
     assert refusal_of(req_uri=req_uri, settings=settings)[0] == 400
 
 
-@pytest.mark.parametrize("req_uri", ["/a..b", "/.well-known/x", "/...", "/a;.."])
+@pytest.mark.parametrize(
+    ("req_uri", "found"),
+    [("/%0d%0aX", "\r"), ("/a%7F", "\x7f"), ("/caf%C3%A9%1b", "\x1b"), ("/%09", "\t")],
+)
+@pytest.mark.parametrize("unquote", [True, False])
+def test_path_with_a_control_character_is_refused_in_strict_mode(
+    req_uri, found, unquote
+):
+    """httpd and mod_jk let remotes send them, so others may want them."""
+    settings = {"strict": True, "unquote_path": unquote}
+    assert refusal_of(req_uri=req_uri, settings=settings) == (
+        400,
+        f"req_uri has {found!r} once decoded (strict = on)",
+    )
+    assert environ_of(req_uri=req_uri)
+
+
+@pytest.mark.parametrize(
+    "req_uri", ["/a..b", "/.well-known/x", "/...", "/a;..", "/caf%C3%A9%C2%85"]
+)
 def test_path_that_has_mere_dots_passes_in_strict_mode(req_uri):
     assert environ_of(req_uri=req_uri, settings={"strict": True})["PATH_INFO"]
+
+
+@pytest.mark.parametrize("req_uri", ["/a?b", "/a%20b?", "/?a=%41"])
+@pytest.mark.parametrize("settings", [{}, {"uri_encoding": "escaped"}])
+def test_path_with_a_query_in_it_is_refused(req_uri, settings):
+    """It has a field of its own; only lighttpd, which decodes, sends ? in a path."""
+    status, problem = refusal_of(req_uri=req_uri, settings=settings)
+    assert status == 400
+    assert problem.endswith("expected %3F in a path, found ?")
 
 
 def test_options_of_the_whole_server_has_no_path():
