@@ -90,11 +90,13 @@ class Channel:
     __slots__ = (
         "_answer_claim",
         "_body_bytes",
+        "_body_flags",
         "_body_was_read",
         "_chunks",
         "_connection",
         "_ended",
         "_is_partial",
+        "_is_paused",
         "_lingered",
         "_may_reuse",
         "_reader",
@@ -137,7 +139,8 @@ class Channel:
         self._ended: bool | None = None
         self._may_reuse = True
         self._lingered = 0
-        self._is_partial = False  # has a packet come in part?
+        self._is_partial = False  # has a packet come in part, or is one owed?
+        self._is_paused = False  # does the poller look away from it?
         self._answer_claim: Any = None
         #: When has_rested() was asked first, and the last request at that time.
         self._seen_at_rest: tuple[float, object] | None = None
@@ -251,8 +254,9 @@ class Channel:
             self.close()
             return False
         settings = server.settings
-        if self._connection.has_buffered:
-            # The time runs from the first byte: a trickle does not stretch it.
+        if self._connection.has_buffered or self._connection.owed:
+            # The time runs from the first byte, or from the response that did not wait
+            # for the chunk that is owed: a trickle does not stretch it.
             if self._is_partial and self.deadline:
                 if server.is_past(self.deadline):
                     # Bytes that drip in keep it busy whenever the timer looks.
@@ -286,9 +290,11 @@ class Channel:
         if self.phase is Phase.IDLE:
             if self._is_partial:
                 protocol_log.warning(
-                    "%s: connection closed: an incomplete packet, and no more of it"
-                    " within read_timeout = %g s",
+                    "%s: connection closed: %s within read_timeout = %g s",
                     self.peer,
+                    "an incomplete packet, and no more of it"
+                    if self._connection.has_buffered
+                    else "a body chunk that the last request owes did not come",
                     self._server.settings.read_timeout,
                 )
             elif self._has_news():
@@ -432,6 +438,7 @@ class Channel:
         self._may_reuse = True
         self._body_bytes = 0
         self._body_was_read = False  # to its end
+        self._body_flags = DONTWAIT  # for recv(), until there is a chunk to wait for
 
     def let_claim(self) -> None:
         """Let answer_for_application() answer the request as well."""
@@ -439,8 +446,16 @@ class Channel:
 
     @property
     def body_is_complete(self) -> bool:
-        """Is there nothing more of the request body to come?"""
-        return self._connection.body_complete and not self._chunks
+        """Is there nothing more of the request body to come?
+
+        A request that announces none has none, though it may be asked for.
+        """
+        if self._chunks:
+            return False
+        request = self.request
+        return self._connection.body_complete or (
+            request.content_length is None and not request.is_chunked
+        )
 
     def read_body(self) -> bytes:
         """Return the next piece of the body, ``b""`` at its end. Blocks."""
@@ -451,7 +466,7 @@ class Channel:
                 self._check_body_end()
                 return b""
             self._receive_body()
-            if not chunks:
+            if not chunks and not self._body_flags:
                 give_up_at = self._bound_trickle(give_up_at)
         data = chunks.popleft()
         self._body_bytes += len(data)
@@ -477,15 +492,23 @@ class Channel:
         if connection.failure is not None:  # it came along with the request
             raise self._body_broken(connection.failure)
         if not connection.owed:
+            if not self._is_paused:
+                self._is_paused = True
+                self._server.pause(self)
             self._send_ask(connection.ask_body)
         elif connection.has_buffered or not self._body_bytes:
             self._acknowledge()
             if not self._body_bytes and self.request.looks_like_lighttpd:
                 self._expect_first_chunk()
         try:
-            data = self._sock.recv(BODY_BYTES)
+            data = self._sock.recv(BODY_BYTES, self._body_flags)
         except BlockingIOError:
-            raise self._body_late() from None
+            if not self._body_flags:
+                raise self._body_late() from None
+            # From here on it waits for the front end, chunk by chunk.
+            self._body_flags = 0
+            self._server.step_aside()
+            return
         except OSError as error:
             raise FrontEndGone(f"the front end left while sending: {error}") from error
         try:
@@ -691,6 +714,9 @@ class Channel:
         if self._chunks:
             self._chunks.clear()
         self._answer_claim = None
+        if self._is_paused:
+            self._is_paused = False
+            self._server.resume(self)
         if not self._ended:
             if self._ended is None:  # no End Response went out
                 self.close()
@@ -708,12 +734,14 @@ class Channel:
             if self.phase is not _IDLE:
                 return False
             return self._rest() and self.receive(has_more=True)
-        if self._server.closing_idle:
+        server = self._server
+        if server.closing_idle:
             return self.receive()
-        settings = self._server.settings
-        if settings.keep_alive_timeout:
-            self._server.set_timer(self, settings.keep_alive_timeout)
-        return self._server.release(self) and self.receive(has_more=True)
+        if self._connection.owed:
+            return self._rest() and self.receive(has_more=True)
+        if server.settings.keep_alive_timeout:
+            server.set_timer(self, server.settings.keep_alive_timeout)
+        return server.release(self) and self.receive(has_more=True)
 
 
 def set_timeout(sock: socket.socket, which: int, seconds: float) -> None:

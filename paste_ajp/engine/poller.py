@@ -43,6 +43,12 @@ class Poller(Protocol):
     def rearm(self, fd: int) -> None:
         """The channel `fd` is idle again."""
 
+    def pause(self, fd: int) -> None:
+        """Report the channel `fd` no more: its owner waits for what arrives."""
+
+    def resume(self, fd: int) -> None:
+        """Report it again, and at once what has arrived."""
+
     def wait(self, timeout: float | None) -> list[tuple[int, Any]]:
         """Return what is readable, as (descriptor, what), within `timeout` seconds.
 
@@ -108,6 +114,12 @@ class EpollPoller:
     def rearm(self, fd: int) -> None:
         """Nothing to do: watched edge-triggered."""
 
+    def pause(self, fd: int) -> None:
+        self._epoll.modify(fd, select.EPOLLET)
+
+    def resume(self, fd: int) -> None:
+        self._epoll.modify(fd, self._edge)
+
     def wake(self) -> None:
         self._waker.wake()
 
@@ -146,6 +158,12 @@ class KqueuePoller:
 
     def rearm(self, fd: int) -> None:
         """Nothing to do: watched edge-triggered."""
+
+    def pause(self, fd: int) -> None:
+        self._change(fd, "KQ_EV_DISABLE")
+
+    def resume(self, fd: int) -> None:
+        self._change(fd, "KQ_EV_ENABLE")
 
     def wait(self, timeout: float | None) -> list[tuple[int, Any]]:
         end: int = select.KQ_EV_EOF  # type: ignore[attr-defined,unused-ignore]
@@ -187,6 +205,12 @@ class SelectPoller:
 
     def rearm(self, fd: int) -> None:  # noqa: ARG002 - it is in `idle`
         self._waker.wake()
+
+    def pause(self, fd: int) -> None:
+        """Nothing to do: it is not in `idle`."""
+
+    def resume(self, fd: int) -> None:
+        """Nothing to do: it will be in `idle`."""
 
     def wait(self, timeout: float | None) -> list[tuple[int, Any]]:
         wanted = [self._waker.fd, *self._listeners, *tuple(self._idle)]

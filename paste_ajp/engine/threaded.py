@@ -500,6 +500,22 @@ class ThreadedServer:
         if is_first:
             self.wake()  # whoever polls must not sleep past it
 
+    def step_aside(self) -> None:
+        """Tell that the calling worker is going to wait for a front end."""
+        if self._crew is not None:
+            self._crew.step_aside()
+
+    def pause(self, channel: Channel) -> None:
+        """Have nobody woken by what arrives: its owner waits for it. Else each chunk
+        of an upload would wake two threads."""
+        assert self._poller is not None  # start() made it
+        self._poller.pause(channel.fd)
+
+    def resume(self, channel: Channel) -> None:
+        """Watch a channel again that was paused."""
+        assert self._poller is not None  # start() made it
+        self._poller.resume(channel.fd)
+
     # -- what workers do ------------------------------------------------------------
 
     def wake(self) -> None:

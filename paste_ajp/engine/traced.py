@@ -50,6 +50,11 @@ class TracedSocket(socket.socket):
         super().sendall(data, flags)
         self._tracer.sent(self._name, bytes(data))
 
+    def sendmsg(self, buffers: Any, /, *args: Any) -> int:  # as socket's own
+        count = super().sendmsg(buffers, *args)
+        self._tracer.sent(self._name, b"".join(buffers)[:count])
+        return count
+
     def close(self) -> None:
         self._tracer.closed(self._name)
         super().close()

@@ -442,6 +442,8 @@ class Crew:
                     quiet = 0
             else:
                 watcher.wake.acquire(timeout=SECOND_LOOK if again else self._look)
+            if self._watcher is not watcher:
+                return  # a runner has stepped aside
             now = self._clock()
             for runner in runners:
                 if self._is_stuck(runner, now):
@@ -491,19 +493,46 @@ class Crew:
         with self._lock:
             if runner.busy is None or runner.seen_serial != runner.serial:
                 return  # it got on meanwhile
+            if runner not in self._runners or self._watcher is not watcher:
+                return  # it has stepped aside meanwhile
             self._look = max(SHORTEST_LOOK, self._look / 2)
-            runner.detached = True
-            self._runners.remove(runner)
-            self._detached += 1
-            self.full = self._detached >= self._limit
-            self._watcher = None
-            self._assign(watcher, self._next_role())
-            if self._watcher is None:
-                self._appoint_watcher()
+            self._detach(runner, watcher)
         if runner.busy is None:
             # It got on in this very moment, and may wait at the poller: it must
             # come back to be counted.
             self._work.wake()
+
+    def _detach(self, runner: Worker, watcher: Worker) -> None:
+        """Give a runner's place to the watcher. The caller holds the lock."""
+        runner.detached = True
+        self._runners.remove(runner)
+        self._detached += 1
+        self.full = self._detached >= self._limit
+        self._watcher = None
+        self._assign(watcher, self._next_role())
+        if self._watcher is None:
+            self._appoint_watcher()
+
+    def step_aside(self) -> None:
+        """Let the watcher run in place of the calling thread, which has to wait.
+
+        Without it the watcher would find out, after some time, and others wait that
+        long: uploads of 64 KB, 16 at a time, went from 2.4k to 4.4k a second.
+        """
+        ident = threading.get_ident()
+        with self._lock:
+            watcher = self._watcher
+            for runner in self._runners:
+                if runner.ident == ident and runner.busy is not None:
+                    break
+            else:
+                return  # it has been replaced already, or is none of ours
+            if watcher is None:
+                return
+            runner.seen_serial = runner.serial
+            runner.busy_since = self._clock()
+            self._detach(runner, watcher)
+        watcher.rouse()
 
     def _look_for_overdue(self, now: float) -> None:
         for worker in self.busy_workers():

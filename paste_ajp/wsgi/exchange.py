@@ -57,6 +57,12 @@ class Exchange(Protocol):
     def finish(self, data: bytes) -> None:
         """Send `data` and the End Response, in one piece where they fit one."""
 
+    def send_gathered(self, buffers: list[bytes | memoryview]) -> None:
+        """Send whole packets that lie in several places, as if they were joined."""
+
+    def finish_gathered(self, buffers: list[bytes | memoryview]) -> None:
+        """Send them and the End Response, in one piece."""
+
     def do_not_reuse(self) -> None:
         """Have the connection closed after this exchange."""
 

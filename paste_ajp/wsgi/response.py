@@ -22,7 +22,7 @@ from paste_ajp.protocol.to_front_end import (
     FLUSH,
     assemble_response,
     assemble_send_headers,
-    encode_bodies,
+    body_buffers,
     encode_body,
     encode_response_header,
 )
@@ -35,8 +35,9 @@ ExcInfo = (
 )
 Headers = Iterable[tuple[str, str]]
 
-#: A body up to this many bytes is joined with its headers into one send.
-ONE_SEND: Final = 65536
+#: A body up to this many bytes is joined with its packet heads; a larger one is sent
+#: from where it lies, by a gathered write: 64 KB 32 -> 20 us.
+ONE_JOIN: Final = 16384
 
 #: Status lines and headers learnt, at the most, and how long a header's value may be.
 LEARNT: Final = 1000
@@ -375,7 +376,7 @@ class Response:
             body = result[0]
             if type(body) is not bytes:
                 body = self._to_bytes(body)
-            pieces = result
+            pieces = [body]
             total = len(body)
         else:
             pieces = [
@@ -383,22 +384,32 @@ class Response:
                 for piece in result
             ]
             total = sum(map(len, pieces))
-            body = b"".join(pieces) if total <= ONE_SEND else b""
+            body = b"".join(pieces) if total <= ONE_JOIN else b""
         if not self._status:
             raise ApplicationError("start_response was not called")
         if self._length is None and not self.headers_sent:
             # What PEP 3333 asks for one piece holds for any list: the sum is known.
             self._know_length(total)
-        if total <= ONE_SEND:
+        if total <= ONE_JOIN:
             self._finish(body)
             return
         if self._bodiless:
             self._finish(b"")
             return
+        if self._sent or self._length != total:
+            for piece in pieces:
+                if piece and not self._send_piece(piece, flush=False):
+                    break
+            self._finish(b"")
+            return
+        buffers: list[bytes | memoryview] = []
+        if not self.headers_sent:
+            buffers.append(self._head())
         for piece in pieces:
-            if piece and not self._send_piece(piece, flush=False):
-                break
-        self._finish(b"")
+            buffers += body_buffers(piece, self._packet_size)
+        self._sent = total
+        self.finished = True
+        self._exchange.finish_gathered(buffers)
 
     def _know_length(self, total: int) -> None:
         """Add the Content-Length, unless there is none to state."""
@@ -427,7 +438,7 @@ class Response:
         send = self._exchange.send
         complete = self._sent == self._length
         head = b"" if self.headers_sent else self._head()
-        if len(data) <= ONE_SEND:
+        if len(data) <= ONE_JOIN:
             packets = head + encode_body(data, self._packet_size) if data else head
             if complete and self._exchange.body_is_complete:
                 # The last byte: the End Response goes along, close() comes after.
@@ -437,15 +448,16 @@ class Response:
             if packets:
                 send(packets + FLUSH if flush else packets)
             return not surplus
+        buffers = body_buffers(data, self._packet_size)
         if head:
-            send(head)
-        for packets in encode_bodies(data, self._packet_size):
-            send(packets)
+            buffers.insert(0, head)
         if complete and self._exchange.body_is_complete:
             self.finished = True
-            self._exchange.finish(b"")
-        elif flush:
-            send(FLUSH)
+            self._exchange.finish_gathered(buffers)
+        else:
+            if flush:
+                buffers.append(FLUSH)
+            self._exchange.send_gathered(buffers)
         return not surplus
 
     def _send_file(self, wrapper: FileWrapper) -> bool:

@@ -157,6 +157,46 @@ def test_request_behind_one_that_computes_is_served(make_crew):
     served.set()
 
 
+def test_thread_that_steps_aside_is_replaced_before_it_waits(make_crew):
+    crew, work = make_crew(limit=2)
+    others = []
+
+    def wait_for_another():
+        crew.step_aside()
+        crew.step_aside()  # once more does no harm
+        others.extend(serve(work))
+
+    channel = Call()
+    channel.gate.wait = lambda _: wait_for_another() or True
+    work.put(channel)
+    assert channel.done.wait(DEADLINE)
+    assert others[0].thread != channel.thread
+    serve(work, 20)
+    assert crew.threads <= 3
+
+
+def test_threads_may_step_aside_up_to_the_limit(make_crew):
+    crew, work = make_crew(limit=2)
+    calls = [Call(blocks=True) for _ in range(3)]
+    for call in calls:
+        call.gate.wait = lambda _, wait=call.gate.wait: (
+            crew.step_aside() or wait(DEADLINE)
+        )
+        work.put(call)
+    assert calls[0].entered.wait(DEADLINE)
+    assert calls[1].entered.wait(DEADLINE)
+    assert not calls[2].entered.wait(0.05)
+    release(*calls)
+
+
+def test_step_aside_means_nothing_in_another_thread(make_crew):
+    crew, work = make_crew(limit=2)
+    (call,) = block(work, 1)
+    crew.step_aside()
+    serve(work)
+    release(call)
+
+
 def test_threads_are_started_as_they_are_needed(make_crew):
     crew, work = make_crew(5)
     assert crew.threads == 2

@@ -13,7 +13,7 @@ from paste_ajp.wsgi.exchange import FrontEndGone
 from paste_ajp.wsgi.response import (
     LEARNT,
     LEARNT_LENGTH,
-    ONE_SEND,
+    ONE_JOIN,
     ApplicationError,
     HttpDate,
     Response,
@@ -371,7 +371,7 @@ def test_things_like_bytes_are_taken_for_them(kind):
 # -- bodies that are there at once -----------------------------------------------
 
 SUMS = [(1, 2), (0, 5, 0), (8184, 1), (60000, 60000), (70000, 70000), (0, 0)]
-SIZES = [1, 100, 8183, 8184, 8185, ONE_SEND, ONE_SEND + 1, 1000000]
+SIZES = [1, 100, 8183, 8184, 8185, ONE_JOIN, ONE_JOIN + 1, 65536, 1000000]
 
 
 def pattern(size):
@@ -389,8 +389,8 @@ def test_one_piece_gets_its_length_and_arrives_whole(size, kind):
     assert 0 not in seen.pieces
 
 
-@pytest.mark.parametrize("size", [1, 8184, ONE_SEND])
-def test_small_response_leaves_in_one_send(size):
+@pytest.mark.parametrize("size", [1, 8184, ONE_JOIN, ONE_JOIN + 1, 1000000])
+def test_response_of_one_piece_leaves_in_one_send(size):
     exchange, response = response_to()
     response.start_response("200 OK", [TEXT])
     response.send_result([pattern(size)])
@@ -608,7 +608,7 @@ def test_error_of_the_application_passes():
         response.send_result(Pieces(b"x", KeyError()))
 
 
-@pytest.mark.parametrize("size", [1, ONE_SEND + 1, 400000])
+@pytest.mark.parametrize("size", [1, ONE_JOIN + 1, 400000])
 def test_front_end_that_leaves_is_reported(size):
     for gone_after in range(2):
         _, response = response_to(gone_after=gone_after)
