@@ -196,6 +196,24 @@ def test_owed_chunk_is_waited_for_two_seconds_and_no_more(serve):
         assert 1 < time.monotonic() - started < 4
 
 
+def test_chunk_that_is_owed_after_a_response_is_waited_for_no_longer(serve, caplog):
+    site = serve(hello, read_timeout=0.3)
+    prompt, late, dripping = site.connect(), site.connect(), site.connect()
+    for front_end in (prompt, late, dripping):
+        front_end.send(forward("POST", headers=[("Content-Length", "17")]))
+        assert refusal(front_end) == (200, True)
+    started = time.monotonic()
+    prompt.send_raw(CHUNK[:5])
+    prompt.send_raw(CHUNK[5:])
+    dripping.send_raw(CHUNK[:5])
+    assert late.is_closed()
+    assert dripping.is_closed()
+    assert 0.2 < time.monotonic() - started < 3
+    prompt.connection.owed = 0
+    assert prompt.ask().body == b"hello"
+    assert "a body chunk that the last request owes did not come" in caplog.text
+
+
 # -- sizes ---------------------------------------------------------------------------
 
 
