@@ -29,6 +29,7 @@ from paste_ajp.protocol import (
     Message,
     Role,
 )
+from paste_ajp.protocol import BodyOverrun as LongBody
 from paste_ajp.protocol import BodyTruncated as ShortBody
 from paste_ajp.protocol.to_front_end import (
     CPONG,
@@ -36,6 +37,7 @@ from paste_ajp.protocol.to_front_end import (
     END_REUSE,
 )
 from paste_ajp.wsgi.exchange import (
+    BodyOverrun,
     BodyTimeout,
     BodyTooLarge,
     BodyTruncated,
@@ -578,6 +580,8 @@ class Channel:
         self._may_reuse = False
         if isinstance(error, ShortBody):
             return BodyTruncated(str(error))
+        if isinstance(error, LongBody):
+            return BodyOverrun(str(error))
         protocol_log.warning(
             "%s: connection closed while its request was served: %s",
             self.peer,

@@ -7,6 +7,7 @@ end sends) and `to_front_end` (what a container sends).
 
 from paste_ajp.protocol.connection import BodyFraming, Connection, Role
 from paste_ajp.protocol.errors import (
+    BodyOverrun,
     BodyTruncated,
     DecodeError,
     FramingError,
@@ -61,6 +62,7 @@ __all__ = [
     "FLUSH",
     "BodyChunk",
     "BodyFraming",
+    "BodyOverrun",
     "BodyTruncated",
     "CPing",
     "CPong",

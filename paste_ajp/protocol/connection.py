@@ -37,6 +37,7 @@ from paste_ajp.protocol.codes import (
     ToContainer,
 )
 from paste_ajp.protocol.errors import (
+    BodyOverrun,
     BodyTruncated,
     DecodeError,
     FramingError,
@@ -417,7 +418,7 @@ class Connection:
         declared = self._content_length
         if declared is not None:
             if self._transferred > declared:
-                raise FramingError(
+                raise BodyOverrun(
                     "body chunk",
                     0,
                     f"{self._transferred} bytes of a body of {declared}",

@@ -49,6 +49,14 @@ class BodyTruncated(DecodeError):
     """
 
 
+class BodyOverrun(FramingError):
+    """The request body went on beyond its Content-Length.
+
+    The rest of the stream cannot be trusted, but the request can be answered: httpd
+    does this when a filter of its own inflates what the remote has compressed.
+    """
+
+
 class LocalProtocolError(ProtocolError):
     """We tried to send what AJP/1.3 forbids here. A bug of the caller."""
 

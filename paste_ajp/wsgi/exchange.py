@@ -28,6 +28,10 @@ class BodyTruncated(FrontEndGone):
     """
 
 
+class BodyOverrun(FrontEndGone):
+    """The front end sent more of the body than it had announced."""
+
+
 class BodyTimeout(FrontEndGone):
     """A body chunk that the front end owes did not come within read_timeout."""
 
@@ -44,7 +48,8 @@ class Exchange(Protocol):
     def read_body(self) -> bytes:
         """Return the next piece of the request body, ``b""`` when it is complete.
 
-        Blocks. Raises BodyTruncated, BodyTimeout, BodyTooLarge or FrontEndGone.
+        Blocks. Raises BodyTruncated, BodyOverrun, BodyTimeout, BodyTooLarge or
+        FrontEndGone.
         """
 
     @property

@@ -16,6 +16,7 @@ from paste_ajp.protocol import ForwardRequest, LocalProtocolError
 from paste_ajp.settings import Settings
 from paste_ajp.wsgi.environ import Environ, EnvironBuilder, RequestRefused
 from paste_ajp.wsgi.exchange import (
+    BodyOverrun,
     BodyTimeout,
     BodyTooLarge,
     BodyTruncated,
@@ -115,7 +116,7 @@ class Task:
             status = 413
         elif isinstance(gone, BodyTimeout):
             status = 408
-        elif isinstance(gone, BodyTruncated):
+        elif isinstance(gone, (BodyTruncated, BodyOverrun)):
             status = 400
         protocol_log.info("%s: %s", _name(exchange), gone)
         if status:

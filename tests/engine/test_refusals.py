@@ -528,7 +528,7 @@ def reader(environ, start_response):
     [
         pytest.param(packet(b"\x00\x09hello"), 0, id="inner length"),
         pytest.param(packet(b"\x00"), 0, id="half a length"),
-        pytest.param(packet(b"\x00\x12" + bytes(18)), 0, id="more than declared"),
+        pytest.param(packet(b"\x00\x12" + bytes(18)), 400, id="more than declared"),
         pytest.param(b"GET / HTTP/1.1\r\n", 0, id="no packet"),
         pytest.param(packet(b"\x00\x00"), 400, id="end instead of the first chunk"),
         pytest.param(packet(b""), 400, id="end as mod_jk writes it"),

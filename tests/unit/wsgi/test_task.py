@@ -8,6 +8,7 @@ from webtest.lint import middleware as lint
 from paste_ajp.settings import Settings
 from paste_ajp.wsgi.environ import EnvironBuilder
 from paste_ajp.wsgi.exchange import (
+    BodyOverrun,
     BodyTimeout,
     BodyTooLarge,
     BodyTruncated,
@@ -275,6 +276,7 @@ def reading(environ, start_response):
     ("failure", "status"),
     [
         (BodyTruncated("3 of 6 bytes came"), 400),
+        (BodyOverrun("7 bytes of a body of 6"), 400),
         (BodyTimeout("a body chunk is due"), 408),
         (BodyTooLarge("beyond the limit"), 413),
     ],
