@@ -159,6 +159,11 @@ class EnvironBuilder:
         self._removed_prefix = wsgi_text(normal_prefix(settings.removed_prefix))
         self._plain_mount = not self._script_name and not self._removed_prefix
         self._trusts_users = settings.trust_remote_user
+        allowed = settings.allowed_request_attributes
+        self._takes_script_name = self._plain_mount and (
+            not settings.strict
+            or (allowed is not None and bool(allowed.fullmatch(SCRIPT_NAME_ATTRIBUTE)))
+        )
         # Where the path of most requests can be taken as it is.
         self._is_plain = (
             self._plain_mount
@@ -256,7 +261,7 @@ class EnvironBuilder:
                 if not value.isprintable():
                     _check(name, value)
                 environ[known] = value
-            elif name == SCRIPT_NAME_ATTRIBUTE:
+            elif name == SCRIPT_NAME_ATTRIBUTE and self._takes_script_name:
                 script_name = value
             else:
                 self._take_attribute(environ, name, value)
@@ -302,17 +307,20 @@ class EnvironBuilder:
         Ghostcat (CVE-2020-1938) was a container that took any.
         """
         allowed = self._settings.allowed_request_attributes
-        if allowed is not None and allowed.fullmatch(name):
+        is_allowed = allowed is not None and allowed.fullmatch(name) is not None
+        if is_allowed and name != SCRIPT_NAME_ATTRIBUTE:
             if name not in RESERVED_KEYS and not name.startswith(RESERVED_PREFIXES):
                 environ.setdefault(name, value)
                 return
             problem = "names a key that only the server may set"
-        elif self._settings.strict:
+        elif self._settings.strict and not is_allowed:
             raise RequestRefused(
                 403,
                 f"request attribute {name[:100]!r} is not in"
                 " allowed_request_attributes (strict = on)",
             )
+        elif name == SCRIPT_NAME_ATTRIBUTE:
+            problem = "has no say beside script_name and removed_prefix"
         else:
             problem = "is not in allowed_request_attributes"
         if name not in self._logged_names and len(self._logged_names) < LOGGED_NAMES:

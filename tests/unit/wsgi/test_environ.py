@@ -629,7 +629,10 @@ def test_prefix_that_the_front_end_removed_is_put_back():
         ("/other", "", "/app/x/y"),
     ],
 )
-@pytest.mark.parametrize("settings", [{}, {"script_name": "/app/x/y"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"strict": True, "allowed_request_attributes": "X|WSGI_SCRIPT_NAME"}],
+)
 def test_front_end_can_say_the_prefix_with_each_request(
     value, script_name, path_info, settings
 ):
@@ -640,3 +643,49 @@ def test_front_end_can_say_the_prefix_with_each_request(
     )
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script_name, path_info)
     assert "WSGI_SCRIPT_NAME" not in environ
+
+
+@pytest.mark.parametrize(
+    ("settings", "script_name", "path_info"),
+    [
+        ({"script_name": "/app"}, "/app", "/x/y"),
+        ({"removed_prefix": "/app"}, "/app", "/app/x/y"),
+        (
+            {"script_name": "/app", "allowed_request_attributes": ".*", "strict": True},
+            "/app",
+            "/x/y",
+        ),
+    ],
+)
+def test_prefix_of_the_settings_is_not_the_front_ends_to_change(
+    settings, script_name, path_info, caplog
+):
+    environ = environ_of(
+        req_uri="/app/x/y",
+        request_attributes=[PORT, ("WSGI_SCRIPT_NAME", "/app/x")],
+        settings=settings,
+    )
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script_name, path_info)
+    assert "WSGI_SCRIPT_NAME" not in environ
+    assert "has no say beside script_name and removed_prefix: dropped" in caplog.text
+
+
+def test_front_end_cannot_lead_round_the_prefix():
+    settings = {"script_name": "/app", "script_name_mismatch": "404"}
+    attributes = [PORT, ("WSGI_SCRIPT_NAME", "/")]
+    status, _ = refusal_of(
+        req_uri="/else", request_attributes=attributes, settings=settings
+    )
+    assert status == 404
+
+
+@pytest.mark.parametrize("more", [{}, {"script_name": "/app"}])
+def test_prefix_that_nobody_allowed_is_refused_in_strict_mode(more):
+    attributes = [PORT, ("WSGI_SCRIPT_NAME", "/app")]
+    status, problem = refusal_of(
+        req_uri="/app/x",
+        request_attributes=attributes,
+        settings={"strict": True} | more,
+    )
+    assert status == 403
+    assert "'WSGI_SCRIPT_NAME' is not in allowed_request_attributes" in problem
