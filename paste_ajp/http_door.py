@@ -62,7 +62,7 @@ class GatewaySettings:
     )
     secret_file: str | None = option(
         None,
-        Maybe(Text("the path of a file"), word=""),
+        Maybe(Text("the path of a file"), word="", takes_empty=False),
         "A file with the secret in its first line.",
         group="gateway",
     )

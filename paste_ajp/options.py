@@ -345,21 +345,29 @@ class Choice:
 class Maybe:
     """Converts ``word`` and an empty value to None, all else by ``convert``.
 
-    Where any text is a value, no word can stand for none: ``word`` is empty.
+    Where any text is a value, no word can stand for none: ``word`` is empty. Where
+    None lets everybody in, ``takes_empty`` is false: an empty value comes from a
+    variable that nobody set.
     """
 
     convert: Converter
     word: str = "none"
+    takes_empty: bool = True
 
     @property
     def expects(self) -> str:
-        return f"{self.convert.expects}, or {self.word or 'nothing'}"
+        word = self.word or ("nothing" if self.takes_empty else "")
+        return f"{self.convert.expects}, or {word}" if word else self.convert.expects
 
     def __call__(self, value: object) -> Any:
         if value is None:
             return None
-        if isinstance(value, str) and value.strip().lower() in ("", self.word):
-            return None
+        if isinstance(value, str):
+            text = value.strip().lower()
+            if not text and not self.takes_empty:
+                raise UnfitError("it is empty")
+            if text in ("", self.word):
+                return None
         return self.convert(value)
 
 

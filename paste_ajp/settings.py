@@ -289,7 +289,7 @@ class Settings:
 
     allowed_servers: AllowedServers | None = option(
         None,
-        Maybe(Peers()),
+        Maybe(Peers(), takes_empty=False),
         "Who may connect; without it, this machine alone where only it can reach "
         "the address, else everybody. UNIX sockets have permissions instead.",
         group=_TRUST,
@@ -306,7 +306,7 @@ class Settings:
     )
     secret_file: str | None = option(
         None,
-        Maybe(Text("the path of a file"), word=""),
+        Maybe(Text("the path of a file"), word="", takes_empty=False),
         "A file whose first line is the secret.",
         group=_TRUST,
     )

@@ -193,6 +193,14 @@ def test_empty_secret_is_refused():
     )
 
 
+@pytest.mark.parametrize("empty", ["", " \n"])
+@pytest.mark.parametrize("name", ["allowed_servers", "secret_file", "allowedServers"])
+def test_empty_value_that_would_let_everybody_in_is_refused(name, empty):
+    """It comes from a variable that nobody set."""
+    error = refused({name: empty})
+    assert error.problem.endswith(" (it is empty)")
+
+
 def test_secret_is_given_in_the_bytes_of_the_wire():
     assert Settings(secret="gehe\u00efm").load_secret() == "gehe\u00efm".encode()
 
