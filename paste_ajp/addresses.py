@@ -209,10 +209,15 @@ class AllowedServers:
         )
         return ", ".join((*networks, *self.names))
 
+    @property
+    def is_unlimited(self) -> bool:
+        """True where all of IPv4 or of IPv6 is let in, if not both."""
+        return self.everyone or any(net.prefixlen == 0 for net in self.networks)
+
     @classmethod
     def of_addresses(cls, addresses: Iterable[str]) -> AllowedServers:
         """Make one of plain IP addresses, as a name server gives them."""
-        return cls(tuple(ipaddress.ip_network(address) for address in addresses))
+        return cls(tuple(_network(address) for address in addresses))
 
     def matches(self, peer: str) -> bool:
         """Tell whether the IP address ``peer`` is in one of the networks.
@@ -238,6 +243,9 @@ def _plain(
     mapped = getattr(address, "ipv4_mapped", None)
     return address if mapped is None else mapped
 
+
+#: What stands before an IPv4 address in ``::ffff:10.0.0.1``.
+_MAPPED_BITS = 96
 
 #: ``localhost``, which needs no look-up.
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
@@ -274,10 +282,22 @@ class Peers:
 
 
 def _network(text: str) -> _IPNetwork:
+    """Read a network; one of IPv4 in the clothes of IPv6 becomes what it is.
+
+    A peer that an IPv6 socket reports so is compared as IPv4, see matches().
+    """
     try:
-        return ipaddress.ip_network(re.sub(r"[\[\]]", "", text), strict=False)
+        written = ipaddress.ip_interface(re.sub(r"[\[\]]", "", text))
     except ValueError:
         raise UnfitError(f"{text}: not an IP address or network") from None
+    network = written.network
+    mapped = getattr(written.ip, "ipv4_mapped", None)
+    if mapped is None:
+        return network
+    if network.prefixlen < _MAPPED_BITS:
+        raise UnfitError(f"{text}: write a network of IPv4 as 10.0.0.0/8")
+    bits = network.prefixlen - _MAPPED_BITS
+    return ipaddress.ip_network(f"{mapped}/{bits}", strict=False)
 
 
 def _peer_name(text: str) -> str:
