@@ -432,7 +432,8 @@ def demand_secret(settings: Settings, addresses: Iterable[Address]) -> None:
         return
     outside = [address for address in addresses if not address.is_local]
     if settings.secret_required is False:
-        if outside and settings.allowed_servers is None:
+        allowed = settings.allowed_servers
+        if outside and (allowed is None or allowed.is_unlimited):
             server_log.warning(
                 "everybody who reaches %s can claim to be any user: set secret, or"
                 " name the front ends in allowed_servers (secret_required = false)",

@@ -142,6 +142,11 @@ def test_open_port_without_secret_is_warned_of(caplog):
     allowed = Settings(secret_required=False, allowed_servers="192.0.2.7")
     demand_secret(allowed, [address])
     assert caplog.text == ""
+    for everybody in ("*", "0.0.0.0/0", "192.0.2.7 ::/0", "::ffff:0.0.0.0/96"):
+        allowed = Settings(secret_required=False, allowed_servers=everybody)
+        demand_secret(allowed, [address])
+        assert "192.0.2.1:8009 can claim to be any user" in caplog.text
+        caplog.clear()
 
 
 def test_secret_file_that_all_can_read_is_warned_of(tmp_path, caplog):
