@@ -446,6 +446,30 @@ class Mode:
         return bits
 
 
+#: The largest user or group; one more stands for "leave it as it is".
+_MOST_ACCOUNT = 2**32 - 2
+
+
+@dataclass(frozen=True)
+class Account:
+    """Converts to the name or number, as a str, of a user or a group.
+
+    Whether this machine knows the name is asked where it is needed.
+    """
+
+    expects: str
+
+    def __call__(self, value: object) -> str:
+        name = _text(value)
+        if not name.isprintable() or not name:
+            raise ValueError(name)
+        if re.fullmatch("-?[0-9]+", name) and not (
+            len(name) <= len(str(_MOST_ACCOUNT)) and 0 <= int(name) <= _MOST_ACCOUNT
+        ):
+            raise UnfitError(f"numbers are from 0 to {_MOST_ACCOUNT}")
+        return name
+
+
 # -- Texts
 
 

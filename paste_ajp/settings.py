@@ -24,6 +24,7 @@ from paste_ajp.addresses import (
     Peers,
 )
 from paste_ajp.options import (
+    Account,
     Choice,
     Maybe,
     Mode,
@@ -124,13 +125,13 @@ class Settings:
     )
     unix_socket_owner: str | None = option(
         None,
-        Maybe(Text("a user's name or number"), word=""),
+        Maybe(Account("a user's name or number"), word=""),
         "The user who shall own the UNIX sockets in listen.",
         group=_ADDRESS,
     )
     unix_socket_group: str | None = option(
         None,
-        Maybe(Text("a group's name or number"), word=""),
+        Maybe(Account("a group's name or number"), word=""),
         "The group that shall own the UNIX sockets in listen.",
         group=_ADDRESS,
     )
@@ -513,14 +514,20 @@ class Settings:
         """Give the secret in the bytes that a front end sends; None for no secret.
 
         Reads ``secret_file`` anew each time. Raises SettingError when the file
-        cannot be read or has no secret in it.
+        cannot be read, is a pipe or the like, or has no secret in it.
         """
         if self.secret is not None:
             return self.secret.encode()
         if self.secret_file is None:
             return None
+        path = Path(self.secret_file)
         try:
-            content = Path(self.secret_file).read_bytes()
+            if path.exists() and not path.is_file():
+                # A FIFO is waited for, and a terminal; it can be read but once, too.
+                raise SettingError(
+                    "secret_file", self.secret_file, "expected a regular file"
+                )
+            content = path.read_bytes()
         except OSError as error:
             problem = f"cannot be read: {error.strerror or error}"
             raise SettingError("secret_file", self.secret_file, problem) from error

@@ -323,7 +323,7 @@ def _number_of(name: str | None, setting: str) -> int:
     """Look up a user or group; -1 for none, as os.chown wants it."""
     if name is None:
         return -1
-    if name.isdigit():
+    if name.isascii() and name.isdigit():
         return int(name)
     if grp is None or pwd is None:
         raise BindError(errno.EINVAL, f"{setting} = {name!r}: not on this system")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 import threading
 import time
 from collections import OrderedDict
@@ -130,6 +131,13 @@ class TraceWriter:
         descriptor = os.open(
             self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
+        try:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISREG(mode) and mode & 0o077 and hasattr(os, "fchmod"):
+                os.fchmod(descriptor, 0o600)  # it was there before
+        except OSError:
+            os.close(descriptor)
+            raise
         file = os.fdopen(descriptor, "a", encoding="ascii")
         if not os.fstat(descriptor).st_size:
             file.write(HEADING + "\n")

@@ -335,11 +335,12 @@ def test_unix_socket_is_given_away(serve, tmp_path):
     assert found.st_gid == 1
 
 
+@pytest.mark.parametrize("name", ["no-such-name", "²", "٣"])
 @pytest.mark.parametrize("setting", ["unix_socket_owner", "unix_socket_group"])
-def test_unix_socket_owner_must_exist(tmp_path, setting):
+def test_unix_socket_owner_must_exist(tmp_path, setting, name):
     path = tmp_path / "ajp.sock"
-    made = Settings.parse({"listen": f"unix:{path}", setting: "no-such-name"})
-    with pytest.raises(BindError, match=f"{setting} = 'no-such-name': no such name"):
+    made = Settings.parse({"listen": f"unix:{path}", setting: name})
+    with pytest.raises(BindError, match=f"{setting} = '{name}': no such name"):
         open_listeners(made)
     assert not path.exists()
 

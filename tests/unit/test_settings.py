@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import pytest
 
@@ -221,6 +222,15 @@ def test_secret_file_without_a_secret_is_refused(tmp_path):
     with pytest.raises(SettingError) as caught:
         Settings(secret_file=str(path)).load_secret()
     assert caught.value.problem == "expected the secret in its first line"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_secret_file_that_is_no_file_is_refused(tmp_path, make):
+    """Reading a FIFO would wait for ever, without a word."""
+    make(tmp_path / "secret")
+    with pytest.raises(SettingError) as caught:
+        Settings(secret_file=str(tmp_path / "secret")).load_secret()
+    assert caught.value.problem == "expected a regular file"
 
 
 def test_missing_secret_file_is_named(tmp_path):

@@ -1,6 +1,8 @@
 import logging
+import os
 import stat
 import threading
+from pathlib import Path
 
 from paste_ajp.protocol import Role
 from paste_ajp.tracing import TraceWriter, read_capture
@@ -45,6 +47,22 @@ def test_packets_in_pieces_are_whole_in_the_trace(tmp_path):
 def test_only_the_owner_may_read_it(tmp_path):
     with TraceWriter(tmp_path / "trace") as trace:
         assert stat.S_IMODE(trace.path.stat().st_mode) == 0o600
+
+
+def test_only_the_owner_may_read_a_file_that_was_there(tmp_path):
+    path = tmp_path / "trace"
+    path.write_text("old\n")
+    path.chmod(0o644)
+    with TraceWriter(path) as trace:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        trace.received("c1", CPING)
+    assert lines(path)[0] == "old"
+
+
+def test_device_keeps_its_permissions():
+    before = Path(os.devnull).stat().st_mode
+    with TraceWriter(os.devnull):
+        assert Path(os.devnull).stat().st_mode == before
 
 
 def test_a_trace_that_has_grown_begins_anew(tmp_path):
