@@ -16,7 +16,7 @@ from typing import Any, Final
 from paste_ajp.protocol.codes import RESPONSE_CHUNK_OVERHEAD
 from paste_ajp.protocol.to_front_end import encode_chunk_head
 
-#: How much of a file is read, and sent, at once. Half of it: 13 % slower, twice: no better.
+#: How much of a file is read, and sent, at once: half of it is 13 % slower.
 BATCH: Final = 524288
 
 #: What a read() of anything but a regular file asks for.
