@@ -102,7 +102,7 @@ SYSTEM_CALLS: Final = {
     # read once more before it is waited for. The poller looks away meanwhile, and
     # another thread takes the turn at it where a chunk has to be waited for.
     "/upload": Counter(
-        recvfrom=11, sendto=8, epoll_wait=3, setsockopt=1, epoll_ctl=2, futex=20
+        recvfrom=11, sendto=8, epoll_wait=3, setsockopt=1, epoll_ctl=2, futex=40
     ),
 }
 
