@@ -10,6 +10,7 @@ import logging
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -42,6 +43,11 @@ _ESCAPES = {
     code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))
 } | {ord('"'): '\\"', ord("\\"): "\\\\"}
 
+#: The same in a text of several lines without quotes.
+_ESCAPES_IN_LINES = {
+    code: shown for code, shown in _ESCAPES.items() if chr(code) not in '\t\n"\\'
+}
+
 
 def printable(text: str, limit: int = 500) -> str:
     """Return text from outside as a log line may show it: one line, not too long.
@@ -50,6 +56,33 @@ def printable(text: str, limit: int = 500) -> str:
     """
     shown = text[:limit].translate(_ESCAPES)
     return shown if len(text) <= limit else f"{shown}..."
+
+
+def request_name(method: str, path: str) -> str:
+    """Name a request for a log line, neither part too long; its query may be secret."""
+    return f"{printable(method, 40)} {printable(path)}"
+
+
+class TracebackGuard(logging.Filter):
+    """Has what an exception says forge no record, for it may quote a remote.
+
+    Each line of a traceback is indented, so that none begins as a record does, and
+    control characters are escaped. Any thread may log.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Write the record's traceback down, where formatters look for it."""
+        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+            with suppress(Exception):  # then the handler fails at it, as it always did
+                lines = "".join(traceback.format_exception(record.exc_info[1]))
+                record.exc_text = indented(lines)
+        return True
+
+
+def indented(text: str) -> str:
+    """Indent all lines of a text, which end in LF, and escape control characters."""
+    lines = text.removesuffix("\n").translate(_ESCAPES_IN_LINES).split("\n")
+    return "\n".join(f"  {line}" for line in lines)
 
 
 class FloodGate(logging.Filter):
@@ -107,6 +140,8 @@ server_gate = FloodGate(everything=False)
 protocol_gate = FloodGate(everything=True)
 server_log.addFilter(server_gate)
 protocol_log.addFilter(protocol_gate)
+for _log in (server_log, protocol_log, app_log):
+    _log.addFilter(TracebackGuard())
 
 
 def _lose_rather_than_raise(logger: logging.Logger) -> None:

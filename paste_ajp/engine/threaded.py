@@ -37,7 +37,7 @@ from paste_ajp.engine.room import REST_SECONDS, longest_idle, room_for_connectio
 from paste_ajp.engine.signals import tell_main_thread, wait_for
 from paste_ajp.engine.stats import Stats
 from paste_ajp.engine.workers import Crew, Worker
-from paste_ajp.logs import MAY_REPEAT, printable, protocol_log, server_log
+from paste_ajp.logs import MAY_REPEAT, protocol_log, request_name, server_log
 from paste_ajp.protocol import BodyFraming, ForwardRequest
 from paste_ajp.settings import Settings
 from paste_ajp.wsgi.environ import EnvironBuilder
@@ -990,7 +990,7 @@ class ThreadedServer:
 def _describe(channel: Channel) -> str:
     """Name a request for the log; its query may hold secrets."""
     request = channel.request
-    return f"{request.method} {printable(request.req_uri)} from {channel.peer}"
+    return f"{request_name(request.method, request.req_uri)} from {channel.peer}"
 
 
 def _name_of(peer: object) -> str:

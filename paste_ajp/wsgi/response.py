@@ -15,7 +15,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final
 
-from paste_ajp.logs import app_log, printable
+from paste_ajp.logs import app_log, request_name
 from paste_ajp.protocol import HeaderRefused
 from paste_ajp.protocol.codes import RESPONSE_CHUNK_OVERHEAD
 from paste_ajp.protocol.to_front_end import (
@@ -509,10 +509,9 @@ class Response:
     def _report_surplus(self, count: int) -> None:
         request = self._exchange.request
         app_log.error(
-            "%s %s: the body is %d bytes longer than its Content-Length %s;"
+            "%s: the body is %d bytes longer than its Content-Length %s;"
             " the surplus is not sent",
-            request.method,
-            printable(request.req_uri),
+            request_name(request.method, request.req_uri),
             count,
             self._length,
         )

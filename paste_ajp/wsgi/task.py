@@ -11,7 +11,13 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from paste_ajp.logs import access_line, access_log, app_log, printable, protocol_log
+from paste_ajp.logs import (
+    access_line,
+    access_log,
+    app_log,
+    protocol_log,
+    request_name,
+)
 from paste_ajp.protocol import ForwardRequest, LocalProtocolError
 from paste_ajp.settings import Settings
 from paste_ajp.wsgi.environ import Environ, EnvironBuilder, RequestRefused
@@ -169,7 +175,7 @@ class Task:
 def _name(exchange: Exchange) -> str:
     """Return method and path for a log line; the query may hold secrets."""
     request = exchange.request
-    return f"{request.method} {printable(request.req_uri)}"
+    return request_name(request.method, request.req_uri)
 
 
 def _log_access(request: ForwardRequest, response: Response, seconds: float) -> None:

@@ -344,6 +344,11 @@ def fail(environ, start_response):
     raise RuntimeError("on purpose")
 
 
+def too_much(environ, start_response):
+    start_response("200 OK", [("Content-Length", "1")])
+    return [b"hello"]
+
+
 class BrokenHandler(logging.Handler):
     """Fails as a StreamHandler does where sys.stderr is closed."""
 
@@ -409,6 +414,16 @@ def test_fault_of_ours_closes_its_channel_though_the_log_is_broken(serve, broken
             hello,
             id="method",
         ),
+        pytest.param(
+            request(method=b"\xff", attributes=b"\x0d\xea\x60" + b"M" * 60_000 + b"\0"),
+            fail,
+            id="long method",
+        ),
+        pytest.param(
+            request(method=b"\xff", attributes=b"\x0d\xea\x60" + b"M" * 60_000 + b"\0"),
+            too_much,
+            id="long method, long body",
+        ),
     ],
 )
 def test_nothing_that_comes_in_forges_a_log_line(serve, caplog, sent, application):
@@ -422,6 +437,7 @@ def test_nothing_that_comes_in_forges_a_log_line(serve, caplog, sent, applicatio
     assert caplog.records
     for record in caplog.records:
         message = record.getMessage()
+        assert len(message) < 1000
         assert len(message.splitlines()) == 1
         assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in message)
 

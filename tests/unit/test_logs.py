@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from paste_ajp.logs import access_line, log_to_stderr
+from paste_ajp.logs import access_line, app_log, log_to_stderr, request_name
 
 REQUEST = {
     "remote_addr": "192.0.2.7",
@@ -60,3 +60,47 @@ def test_handler_that_is_there_is_enough(root):
     root.handlers[:] = [handler]
     log_to_stderr()
     assert root.handlers == [handler]
+
+
+def test_request_is_named_shortly():
+    assert request_name("GET", "/a") == "GET /a"
+    assert request_name("P\n" * 30_000, "/" * 600) == (
+        "P\\x0a" * 20 + "... " + "/" * 500 + "..."
+    )
+
+
+FORGED = "no such page\n2026-01-01 00:00:00 INFO paste_ajp: all is well\x1b[2J\r\x85\t"
+
+
+def raise_forged(how):
+    """Raise an exception that quotes a remote, itself or by its cause."""
+    if how == "plain":
+        raise RuntimeError(FORGED)
+    try:
+        raise LookupError(FORGED)
+    except LookupError as error:
+        raise RuntimeError("other") from error
+
+
+@pytest.mark.parametrize("name", ["paste_ajp", "paste_ajp.app", "paste_ajp.protocol"])
+@pytest.mark.parametrize("how", ["plain", "cause"])
+def test_exception_forges_no_record(caplog, name, how):
+    try:
+        raise_forged(how)
+    except Exception as error:
+        logging.getLogger(name).error("failed", exc_info=error)
+    first, *lines = caplog.handler.format(caplog.records[-1]).split("\n")
+    assert first.endswith("failed")
+    assert all(line.startswith("  ") for line in lines)
+    shown = "2026-01-01 00:00:00 INFO paste_ajp: all is well\\x1b[2J\\x0d\\x85\t"
+    assert any(line.endswith(f" {shown}") for line in lines)
+    assert not any(c < " " and c != "\t" for line in lines for c in line)
+
+
+def test_exception_that_cannot_be_shown_does_no_harm(caplog):
+    class Odd(Exception):
+        def __str__(self):
+            raise ValueError("no text")
+
+    app_log.error("failed", exc_info=Odd())
+    assert "Odd" in caplog.text
