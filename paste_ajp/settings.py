@@ -362,7 +362,7 @@ class Settings:
         group=_LIMITS,
     )
     max_connections: int = option(
-        8192,
+        16384,
         Whole(0, _COUNT),
         "Connections of a process at a time; where more wait in the backlog, idle "
         "ones are closed. 0 for as many as the limit of descriptors allows, which "

@@ -12,7 +12,6 @@ import socket
 import struct
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -86,6 +85,12 @@ _ASSIGNED: Final = Phase.ASSIGNED
 _LINGERING: Final = Phase.LINGERING
 
 
+#: What a channel serves while it serves nothing.
+_NO_REQUEST: Final = ForwardRequest(
+    *("-", "HTTP/1.1", "-", None, None, None, 0, False, [], {}, [], None, False)
+)
+
+
 class Channel:
     """One accepted connection. Public methods are called by the owner only."""
 
@@ -136,7 +141,8 @@ class Channel:
             body_framing=server.body_framing,
         )
         self._reader = connection.reader
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []  # rarely two; a deque has 600 bytes
+        self.request = _NO_REQUEST
         self._body_bytes = 0
         self._ended: bool | None = None
         self._may_reuse = True
@@ -144,8 +150,7 @@ class Channel:
         self._is_partial = False  # has a packet come in part, or is one owed?
         self._is_paused = False  # does the poller look away from it?
         self._answer_claim: Any = None
-        #: When has_rested() was asked first, and the last request at that time.
-        self._seen_at_rest: tuple[float, object] | None = None
+        self._seen_at_rest = 0.0  # when has_rested() was asked first
 
     def __repr__(self) -> str:
         return f"<Channel {self.fd} {self.peer} {self.phase.value}>"
@@ -239,7 +244,7 @@ class Channel:
         if self._server.draining and self._ended is not None:
             self.close()
             return False
-        self._seen_at_rest = None  # a request will follow
+        self._seen_at_rest = 0.0  # a request will follow
         try:
             whole = self._sock.send(CPONG, DONTWAIT) == len(CPONG)
         except OSError as error:
@@ -319,12 +324,11 @@ class Channel:
 
         Any thread may ask.
         """
-        request = getattr(self, "request", None)
         seen = self._seen_at_rest
-        if seen is None or seen[1] is not request:
-            self._seen_at_rest = now, request
+        if not seen:
+            self._seen_at_rest = now
             return False
-        return now - seen[0] >= seconds
+        return now - seen >= seconds
 
     def make_room(self) -> None:
         """Close for another connection, unless something comes in this moment."""
@@ -435,6 +439,7 @@ class Channel:
         """Get ready to run the application for `request`."""
         self.request = request
         self.phase = _ASSIGNED
+        self._seen_at_rest = 0.0
         self.deadline = 0.0
         self._ended = None
         self._may_reuse = True
@@ -470,7 +475,7 @@ class Channel:
             self._receive_body()
             if not chunks and not self._body_flags:
                 give_up_at = self._bound_trickle(give_up_at)
-        data = chunks.popleft()
+        data = chunks.pop(0)
         self._body_bytes += len(data)
         limit = self._server.settings.max_request_body
         if limit and self._body_bytes > limit:
@@ -717,6 +722,7 @@ class Channel:
             return False
         if self._chunks:
             self._chunks.clear()
+        self.request = _NO_REQUEST  # an idle connection shall not keep it
         self._answer_claim = None
         if self._is_paused:
             self._is_paused = False

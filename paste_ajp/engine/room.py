@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from paste_ajp.settings import Settings
@@ -41,22 +42,38 @@ RESERVE_OF_THREAD: Final = 4
 
 
 def room_for_connections(settings: Settings) -> tuple[int, str]:
-    """Say how many connections may be open, and what limits them; 0 for no limit."""
+    """Say how many connections may be open, and what limits them; 0 for no limit.
+
+    A soft limit of descriptors is raised for that as far as the hard one allows: the
+    usual soft limit of 1024 is there for programs that call select().
+    """
     most, name = settings.max_connections, "max_connections"
-    limit = _descriptor_limit()
+    reserve = RESERVE + RESERVE_OF_THREAD * settings.threads
+    limit = _raise_descriptor_limit(most + reserve if most else 0)
     if limit:
-        reserve = min(limit // 4, RESERVE + RESERVE_OF_THREAD * settings.threads)
+        reserve = min(limit // 4, reserve)
         if not most or limit - reserve < most:
             most, name = limit - reserve, f"the limit of {limit} descriptors"
     return most, name
 
 
-def _descriptor_limit() -> int:
-    """Give how many descriptors the process may have; 0 for no limit, or unknown."""
+def _raise_descriptor_limit(wanted: int) -> int:
+    """Give how many descriptors the process may have; 0 for no limit, or unknown.
+
+    That is raised to `wanted` (0: as many as can be had) where it is lower.
+    """
     if sys.platform == "win32":
         return 0
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 0 if limit == resource.RLIM_INFINITY else limit
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return 0
+    most = hard if hard != resource.RLIM_INFINITY else max(wanted, soft)
+    most = min(wanted, most) if wanted else most
+    if most > soft:
+        with suppress(OSError, ValueError):  # macOS has a further limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+    return soft
 
 
 def longest_idle(idle: Iterable[Channel], now: float) -> Channel | None:

@@ -441,5 +441,5 @@ def test_idle_connections_leave_descriptors_to_the_application():
             for sock in others:
                 sock.close()
         _, errors = process.communicate(timeout=DEADLINE)
-    assert "at most 48 connections, not max_connections = 8192" in errors
+    assert "at most 48 connections, not max_connections = 16384" in errors
     assert errors.count("all 48 connections are open that the limit of 64") == 1
