@@ -121,7 +121,6 @@ class Server:
             for listener in listeners:
                 listener.close()
             raise
-        inheritance().close_rest()
         self._listeners = listeners
 
     @property
@@ -192,7 +191,7 @@ class Server:
                 read_settings=self._source.settings if self._source else None,
                 environ=self._environ,
                 notifier=self._notifier,
-                when_serving=inheritance().tell_ready,
+                when_serving=self._succeed,
             )
         else:
             engine = ThreadedServer(
@@ -225,9 +224,19 @@ class Server:
         if settings.http is not None:
             self._open_http_door(addresses[0])
 
+    def _succeed(self) -> None:
+        """Take the place of a predecessor, if there is one, now that this serves.
+
+        Not before: it would go on if this process failed, with its sockets and files.
+        """
+        for listener in self._listeners:
+            listener.own_file()
+        inheritance().close_rest()
+        inheritance().tell_ready()
+
     def _tell_ready(self) -> None:
         """Tell a service manager and a predecessor that this process serves."""
-        inheritance().tell_ready()
+        self._succeed()
         self._notifier.ready()
         if self._notifier.watchdog_seconds:
             threading.Thread(

@@ -54,6 +54,8 @@ BODY_BYTES = 65536
 #: Buffers that one sendmsg() takes: POSIX's IOV_MAX is 1024 everywhere.
 GATHERED = 1024
 
+CAN_GATHER = hasattr(socket.socket, "sendmsg")
+
 #: Bytes and seconds for which a closing connection is listened to. Source: AJP notes
 #: 8.4: closing with unread bytes sends a reset, which may overtake the answer. The
 #: largest body chunk that can be owed, 65539 bytes, is well below it.
@@ -95,7 +97,6 @@ class Channel:
     """One accepted connection. Public methods are called by the owner only."""
 
     __slots__ = (
-        "_answer_claim",
         "_body_bytes",
         "_body_flags",
         "_body_was_read",
@@ -111,6 +112,7 @@ class Channel:
         "_server",
         "_sock",
         "_tracer",
+        "answer_claim",
         "deadline",
         "fd",
         "peer",
@@ -149,7 +151,7 @@ class Channel:
         self._lingered = 0
         self._is_partial = False  # has a packet come in part, or is one owed?
         self._is_paused = False  # does the poller look away from it?
-        self._answer_claim: Any = None
+        self.answer_claim: Any = None
         self._seen_at_rest = 0.0  # when has_rested() was asked first
 
     def __repr__(self) -> str:
@@ -449,7 +451,7 @@ class Channel:
 
     def let_claim(self) -> None:
         """Let answer_for_application() answer the request as well."""
-        self._answer_claim = threading.Lock()
+        self.answer_claim = threading.Lock()
 
     @property
     def body_is_complete(self) -> bool:
@@ -473,7 +475,7 @@ class Channel:
                 self._check_body_end()
                 return b""
             self._receive_body()
-            if not chunks and not self._body_flags:
+            if not chunks:
                 give_up_at = self._bound_trickle(give_up_at)
         data = chunks.pop(0)
         self._body_bytes += len(data)
@@ -507,17 +509,7 @@ class Channel:
             self._acknowledge()
             if not self._body_bytes and self.request.looks_like_lighttpd:
                 self._expect_first_chunk()
-        try:
-            data = self._sock.recv(BODY_BYTES, self._body_flags)
-        except BlockingIOError:
-            if not self._body_flags:
-                raise self._body_late() from None
-            # From here on it waits for the front end, chunk by chunk.
-            self._body_flags = 0
-            self._server.step_aside()
-            return
-        except OSError as error:
-            raise FrontEndGone(f"the front end left while sending: {error}") from error
+        data = self._await_body()
         try:
             if not data:
                 connection.receive_eof()
@@ -531,6 +523,20 @@ class Channel:
                     raise FrontEndGone(f"expected a body chunk, found {found}")
         except DecodeError as error:
             raise self._body_broken(error) from None
+
+    def _await_body(self) -> bytes:
+        """Return what comes next; where that takes time, another thread polls."""
+        try:
+            return self._sock.recv(BODY_BYTES, self._body_flags)
+        except BlockingIOError:
+            if not self._body_flags:
+                raise self._body_late() from None
+        except OSError as error:
+            raise FrontEndGone(f"the front end left while sending: {error}") from error
+        # From here on it waits for the front end, chunk by chunk.
+        self._body_flags = 0
+        self._server.step_aside()
+        return self._await_body()
 
     def _body_late(self) -> BodyTimeout:
         self._may_reuse = False
@@ -573,11 +579,11 @@ class Channel:
             data = ask()
         except DecodeError as error:
             raise self._body_broken(error) from None
-        claim = self._answer_claim
+        claim = self.answer_claim
         self.send(data)
         if claim is not None and claim is not True:
             # That was no answer: the application may still take too long for one.
-            self._answer_claim = claim
+            self.answer_claim = claim
             claim.release()
 
     def _body_broken(self, error: DecodeError) -> FrontEndGone:
@@ -621,7 +627,7 @@ class Channel:
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`. Raises FrontEndGone where that cannot be."""
-        if self._answer_claim is not None:
+        if self.answer_claim is not None:
             self._claim_answer()
         try:
             self._sock.sendall(data)
@@ -630,11 +636,14 @@ class Channel:
 
     def send_gathered(self, buffers: list[bytes | memoryview]) -> None:
         """Send buffers as if they were joined. Raises FrontEndGone."""
-        if self._answer_claim is not None:
+        if self.answer_claim is not None:
             self._claim_answer()
         try:
             for start in range(0, len(buffers), GATHERED):
                 batch = buffers[start : start + GATHERED]
+                if not CAN_GATHER:
+                    self._sock.sendall(b"".join(batch))
+                    continue
                 sent = self._sock.sendmsg(batch)
                 if sent < sum(map(len, batch)):  # the time was up, or a signal came
                     self._sock.sendall(b"".join(batch)[sent:])
@@ -652,10 +661,10 @@ class Channel:
 
     def _claim_answer(self) -> None:
         """The first who sends answers; the other finds the request answered."""
-        if self._answer_claim is not True:
-            if not self._answer_claim.acquire(False):
+        if self.answer_claim is not True:
+            if not self.answer_claim.acquire(False):
                 raise FrontEndGone("application_timeout has answered already")
-            self._answer_claim = True
+            self.answer_claim = True
 
     def finish(self, data: bytes) -> None:
         """Send `data` and the End Response in one piece."""
@@ -663,7 +672,7 @@ class Channel:
         reuse = self._may_reuse and self._connection.may_reuse
         if reuse and server.surplus:
             reuse = server.keeps_connection()
-        if self._answer_claim is not None:
+        if self.answer_claim is not None:
             self._claim_answer()
         try:
             self._sock.sendall(data + (END_REUSE if reuse else END_CLOSE))
@@ -695,13 +704,13 @@ class Channel:
         if self._ended is None:
             self.close()
 
-    def answer_for_application(self, status: int) -> None:
+    def answer_for_application(self, status: int, claim: Any) -> None:
         """Answer in place of an application that takes too long.
 
         Called by the watcher, while the worker that owns the channel is inside the
-        application: whoever claims the answer first may send.
+        application: whoever claims the answer first may send. `claim` is answer_claim
+        as it was when that request was surely the one that runs.
         """
-        claim = self._answer_claim
         if claim is None or claim is True or not claim.acquire(False):
             return
         packets = error_packets(
@@ -723,7 +732,7 @@ class Channel:
         if self._chunks:
             self._chunks.clear()
         self.request = _NO_REQUEST  # an idle connection shall not keep it
-        self._answer_claim = None
+        self.answer_claim = None
         if self._is_paused:
             self._is_paused = False
             self._server.resume(self)

@@ -50,17 +50,21 @@ def bind_error(address: object, error: OSError) -> BindError:
 class Listener:
     """A listening socket, and what there is to tidy when it goes."""
 
-    def __init__(self, sock: socket.socket, *, inherited: bool = False) -> None:
+    def __init__(
+        self, sock: socket.socket, *, inherited: bool = False, owns_file: bool = True
+    ) -> None:
         self.socket = sock
         self.inherited = inherited
+        self._owns_file = owns_file
         self.written = ""  # the address in the settings that asked for this
         self._file: tuple[str, int, int] | None = None
         self._owner = os.getpid()
         if _is_unix(sock) and not inherited:
             path = sock.getsockname()
             if path and isinstance(path, str) and not path.startswith("\0"):
-                found = Path(path).stat()
-                self._file = (path, found.st_dev, found.st_ino)
+                with suppress(FileNotFoundError):
+                    found = Path(path).stat()
+                    self._file = (path, found.st_dev, found.st_ino)
 
     @property
     def address(self) -> Address:
@@ -78,13 +82,18 @@ class Listener:
     def close(self) -> None:
         """Stop listening; remove the socket file if it still is the one made here."""
         self.socket.close()
-        if self._file is not None and os.getpid() == self._owner:
+        is_ours = self._owns_file and os.getpid() == self._owner
+        if self._file is not None and is_ours:
             path, device, inode = self._file
             with suppress(OSError):
                 found = Path(path).stat()
                 if (found.st_dev, found.st_ino) == (device, inode):
                     Path(path).unlink()
             self._file = None
+
+    def own_file(self) -> None:
+        """Remove the socket file in the end: its maker has left it to us."""
+        self._owns_file = True
 
     def leave_to_successor(self) -> None:
         """Another process goes on with this socket, and with its file."""
@@ -152,10 +161,13 @@ def _open_activated(activated: Sequence[int], settings: Settings) -> list[Listen
 
 
 def adopt(descriptor: int, *, inherited: bool) -> Listener:
-    """Own the socket that a predecessor has left, as it did."""
+    """Take the socket that a predecessor has left.
+
+    Its file stays the predecessor's, which may go on after all, until own_file().
+    """
     sock = socket.socket(fileno=descriptor)
     sock.setblocking(False)
-    return Listener(sock, inherited=inherited)
+    return Listener(sock, inherited=inherited, owns_file=False)
 
 
 def _open(address: Address, settings: Settings) -> Iterable[Listener]:

@@ -307,9 +307,10 @@ class ThreadedServer:
         assert self._poller is not None  # start() made it
         if self._share is not None:
             self._share.close()
-        for descriptor in list(self._accepting):
-            self._poller.unwatch_listener(descriptor)
-        self._accepting.clear()
+        with self._lock:  # nobody shall switch accepting on again
+            for descriptor in self._accepting:
+                self._poller.unwatch_listener(descriptor)
+            self._accepting = {}
         for listener in self._listeners:
             if not listener.inherited:
                 # What waits to be accepted would be reset. An inherited socket goes
@@ -571,7 +572,7 @@ class ThreadedServer:
             # Its owner may have put it back before it could see the note.
             channel = self._idle.pop(descriptor, None)
             if channel is not None:
-                self._missed.discard(descriptor)
+                # The note stays: the event may have told of the end as well.
                 self.ready.append(channel)
 
     def serve(self, channel: Channel) -> None:
@@ -636,8 +637,13 @@ class ThreadedServer:
     def overdue(self, worker: Worker, seconds: float) -> None:
         """Report a request that has run for longer than application_timeout."""
         channel = worker.busy
+        serial = worker.serial
         if not isinstance(channel, Channel) or channel.phase is not Phase.ASSIGNED:
             return
+        claim = channel.answer_claim
+        is_the_same = worker.busy is channel and worker.serial == serial
+        if not is_the_same:
+            return  # it has ended, and the claim may be another request's
         frame = sys._current_frames().get(worker.ident)
         stack = "".join(traceback.format_stack(frame)) if frame else "(no stack)"
         server_log.error(
@@ -649,7 +655,7 @@ class ThreadedServer:
             stack,
         )
         if self._answers_overdue:
-            channel.answer_for_application(504)
+            channel.answer_for_application(504, claim)
 
     # -- accepting ------------------------------------------------------------------
 
@@ -711,9 +717,14 @@ class ThreadedServer:
             if self._looks_up:
                 return
             self._looks_up = True
-        threading.Thread(
+        thread = threading.Thread(
             target=self._decide, name="paste_ajp-names", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            server_log.error("no thread to look names up in: %s", error)
+            self._decide()
 
     def _decide(self) -> None:
         """Look allowed names up, then judge who has waited for it."""
@@ -851,9 +862,12 @@ class ThreadedServer:
     def _pause_accepting(self) -> None:
         """Leave new connections in the backlog."""
         assert self._poller is not None  # start() made it
-        self._is_full = True
-        for descriptor in self._accepting:
-            self._poller.unwatch_listener(descriptor)
+        with self._lock:  # a channel that closes meanwhile switches it on again
+            if self.draining:
+                return
+            self._is_full = True
+            for descriptor in self._accepting:
+                self._poller.unwatch_listener(descriptor)
         if not self._channels:
             self._push_timer(self._clock() + ACCEPT_PAUSE, None)
 

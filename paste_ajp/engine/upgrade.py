@@ -78,7 +78,9 @@ class Inheritance:
         left, self._sockets = self._sockets, []
         for name, descriptor in left:
             with suppress(OSError):
-                adopt(descriptor, inherited=not name.startswith("unix:")).close()
+                listener = adopt(descriptor, inherited=not name.startswith("unix:"))
+                listener.own_file()
+                listener.close()
 
     def tell_ready(self) -> None:
         """Let the predecessor go: we serve."""

@@ -39,6 +39,9 @@ Headers = Iterable[tuple[str, str]]
 #: from where it lies, by a gathered write: 64 KB 32 -> 20 us.
 ONE_JOIN: Final = 16384
 
+#: The pieces of a list are joined where they have fewer bytes than this each.
+LEAST_PIECE: Final = 4096
+
 #: Status lines and headers learnt, at the most, and how long a header's value may be.
 LEARNT: Final = 1000
 LEARNT_LENGTH: Final = 64
@@ -402,6 +405,8 @@ class Response:
                     break
             self._finish(b"")
             return
+        if total < len(pieces) * LEAST_PIECE:
+            pieces = [b"".join(pieces)]  # or each would have a packet of its own
         buffers: list[bytes | memoryview] = []
         if not self.headers_sent:
             buffers.append(self._head())

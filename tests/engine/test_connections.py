@@ -1,15 +1,17 @@
 """Connections: kept alive, half-sent, many, closed by either side, too many."""
 
+import select
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from paste_ajp.engine.poller import SelectPoller
+from paste_ajp.engine.poller import EpollPoller, SelectPoller
 from paste_ajp.protocol.to_container import CPING, encode_forward_request
 from paste_ajp.protocol.to_front_end import CPONG
 from tests.engine.conftest import hello, wait_until
@@ -255,6 +257,29 @@ def test_connection_beyond_the_limit_waits_for_another_to_close(serve, engine):
     assert third.sock.recv(5) == CPONG
     third.close()
     assert fourth.sock.recv(5) == CPONG
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="a race between threads")
+def test_connection_that_closes_while_accepting_stops_does_not_stop_it_for_good(serve):
+    stopping, closing = threading.Event(), threading.Event()
+
+    class SlowPoller(EpollPoller):
+        def unwatch_listener(self, fd):
+            stopping.set()
+            closing.wait(0.2)  # the one who closes may have to wait for us
+            super().unwatch_listener(fd)
+
+    site = serve(hello, max_connections=2, engine={"poller": lambda _: SlowPoller()})
+    front_ends = [site.connect() for _ in range(3)]
+    assert stopping.wait(DEADLINE)
+    (channel, *_) = site.server._idle.values()
+    site.server._claim(channel)
+    channel.close()
+    closing.set()
+    for front_end in front_ends:
+        front_end.close()
+    with site.connect() as late:
+        late.cping()
 
 
 class Clock:

@@ -296,6 +296,20 @@ def test_first_chunk_that_lighttpd_holds_back_is_asked_for(serve, monkeypatch, c
     assert "server.stream-request-body = 0" in caplog.text
 
 
+def test_first_chunk_of_a_slow_client_may_take_its_time(serve, monkeypatch):
+    """It is asked for once, and waited for as long as any other."""
+    monkeypatch.setattr(channel_module, "FIRST_CHUNK_SECONDS", 0.05)
+    with serve(echo).connect() as front_end:
+        front_end.send(forward("POST", headers=[length(5)], **LIGHTTPD))
+        front_end.connection.owed = 0
+        assert front_end.receive() == GetBodyChunk(5)
+        time.sleep(0.3)
+        assert front_end.is_silent()
+        front_end.send_raw(raw(b"hello"))
+        front_end.connection.owed = 0
+        assert front_end.answer()[-3:] == (b"hello", [5, 0], False)
+
+
 # -- responses -------------------------------------------------------------------
 
 

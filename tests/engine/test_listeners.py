@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from paste_ajp.engine.listeners import BindError, open_listeners
+from paste_ajp.engine.listeners import BindError, adopt, open_listeners
 from paste_ajp.engine.upgrade import Inheritance
 from paste_ajp.settings import Settings
 from tests.engine.conftest import hello, open_descriptors
@@ -337,6 +337,30 @@ def test_socket_that_is_written_no_more_is_closed(path):
     assert not path.exists()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(kept)
+
+
+def test_successor_that_fails_leaves_the_socket_file(path):
+    (listener,) = open_listeners(Settings(listen=f"unix:{path}"))
+    left = {f"unix:{path}": [os.dup(listener.fileno())]}
+    (adopted,) = open_listeners(
+        Settings(listen=f"unix:{path}"), take_over=lambda name: left.pop(name, [])
+    )
+    adopted.close()
+    assert path.exists()
+    adopted = adopt(os.dup(listener.fileno()), inherited=False)
+    adopted.own_file()  # it serves
+    listener.leave_to_successor()
+    listener.close()
+    assert path.exists()
+    adopted.close()
+    assert not path.exists()
+
+
+def test_socket_whose_file_is_gone_can_be_taken_over(path):
+    (listener,) = open_listeners(Settings(listen=f"unix:{path}"))
+    path.unlink()
+    adopt(os.dup(listener.fileno()), inherited=False).close()
+    listener.close()
 
 
 def not_open():

@@ -397,6 +397,12 @@ def test_response_of_one_piece_leaves_in_one_send(size):
     assert len(exchange.sent) == 1
 
 
+def test_many_small_pieces_of_a_list_share_packets():
+    seen = sent_for([b"line %5d\n" % number for number in range(5000)])
+    assert len(seen.body) == 55000
+    assert len(seen.pieces) == 7
+
+
 @pytest.mark.parametrize("sizes", SUMS)
 def test_list_gets_the_sum_as_its_length(sizes):
     seen = sent_for([pattern(size) for size in sizes])
