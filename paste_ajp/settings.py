@@ -111,7 +111,7 @@ class Settings:
         group=_ADDRESS,
     )
     backlog: int = option(
-        1024,
+        4096,
         Whole(1, 65535),
         "Connections that may wait to be accepted; the kernel may allow fewer.",
         group=_ADDRESS,
