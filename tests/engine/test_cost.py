@@ -107,6 +107,11 @@ SYSTEM_CALLS: Final = {
 }
 
 
+#: By what memory is had and given back: now and then, and not at our wish. What grows
+#: is for test_memory_does_not_grow_with_requests to find.
+OF_THE_ALLOCATOR: Final = ("brk", "madvise", "mmap", "mprotect", "munmap")
+
+
 @pytest.fixture(scope="module")
 def costs(
     tmp_path_factory: pytest.TempPathFactory,
@@ -148,7 +153,8 @@ def test_system_calls_of_a_request(
     too_many: Counter[str] = Counter()
     for cost in costs[uri]:
         too_many += cost - most
-    # Now and then the allocator wants memory, or gives it back.
+    for call in OF_THE_ALLOCATOR:
+        too_many.pop(call, None)
     assert too_many.total() <= REQUESTS // 20, (
         f"in {REQUESTS} requests, above what they may cost: {dict(too_many)}"
     )
