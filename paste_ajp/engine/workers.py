@@ -13,6 +13,9 @@ place; a parked thread becomes the next watcher. So no request waits behind a sl
 neighbour. When nothing happens the watcher sleeps too, without a timer, until
 a runner has work again.
 
+A runner that knows that it is going to wait, for a piece of an upload, steps aside
+without being found out.
+
 There is one thread more than may be in the application (`limit`). When `limit`
 threads are detached the one that is left is a runner that only does I/O: it answers
 CPings, reads requests and lets them wait, and refuses those that have waited too
