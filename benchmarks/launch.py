@@ -164,18 +164,17 @@ def thread_per_connection(port, packet_size="8192"):
             self.connection = ajp.Connection(ajp.Role.CONTAINER)
 
         def serve(self):
-            request = None
             while data := self.sock.recv(8192):
-                for message in self.connection.receive(data):
+                self.chunks = []
+                request = self.connection.receive_request(data)
+                for message in [] if request else self.connection.receive(data):
                     if type(message) is ajp.ForwardRequest:
                         request = message
                     else:
                         self.chunks.append(message.data)
                 if request is not None:
                     self.request = request
-                    request = None
-                    self.chunks = []
-                    task(self)
+                    task.serve(self)
             self.sock.close()
 
         @property

@@ -48,13 +48,13 @@ if TYPE_CHECKING:
     from paste_ajp.engine.threaded import ThreadedServer
 
 #: What one recv() takes when a request is expected, and when a body is.
-REQUEST_BYTES = 8192
-BODY_BYTES = 65536
+REQUEST_BYTES: Final = 8192
+BODY_BYTES: Final = 65536
 
 #: Buffers that one sendmsg() takes: POSIX's IOV_MAX is 1024 everywhere.
-GATHERED = 1024
+GATHERED: Final = 1024
 
-CAN_GATHER = hasattr(socket.socket, "sendmsg")
+CAN_GATHER: Final = hasattr(socket.socket, "sendmsg")
 
 #: Bytes and seconds for which a closing connection is listened to. Source: AJP notes
 #: 8.4: closing with unread bytes sends a reset, which may overtake the answer. The
@@ -69,7 +69,7 @@ QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 #: server.stream-request-body = 1 it is never sent unasked. Source: AJP notes 6.2.
 FIRST_CHUNK_SECONDS = 3.0
 
-DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 class Phase(enum.Enum):
@@ -99,6 +99,7 @@ class Channel:
     __slots__ = (
         "_body_bytes",
         "_body_flags",
+        "_body_was_asked_for",
         "_body_was_read",
         "_chunks",
         "_connection",
@@ -145,7 +146,7 @@ class Channel:
         self._reader = connection.reader
         self._chunks: list[bytes] = []  # rarely two; a deque has 600 bytes
         self.request = _NO_REQUEST
-        self._body_bytes = 0
+        self._forget_body()
         self._ended: bool | None = None
         self._may_reuse = True
         self._lingered = 0
@@ -184,17 +185,17 @@ class Channel:
             if not data:
                 self._at_eof()
                 return False
-            # Nearly always one whole request and no more: 0.2 us less than _take().
             try:
-                messages = self._connection.receive(data)
+                # Nearly always one whole request and no more.
+                request = self._connection.receive_request(data)
+                if request is not None:
+                    self._begin(request)
+                    found = True
+                else:
+                    found = self._take(self._connection.receive(data))
             except DecodeError as error:
                 self.refuse(error)
                 return False
-            if len(messages) == 1 and type(messages[0]) is ForwardRequest:
-                self._begin(messages[0])
-                found = True
-            else:
-                found = self._take(messages)
             if found:
                 if has_more or len(data) == REQUEST_BYTES:
                     self._server.look_again(self)
@@ -444,9 +445,13 @@ class Channel:
         self._seen_at_rest = 0.0
         self.deadline = 0.0
         self._ended = None
-        self._may_reuse = True
-        self._body_bytes = 0
+
+    def _forget_body(self) -> None:
+        """Get ready for the body of the next request."""
+        self._chunks.clear()
+        self._body_was_asked_for = False
         self._body_was_read = False  # to its end
+        self._body_bytes = 0
         self._body_flags = DONTWAIT  # for recv(), until there is a chunk to wait for
 
     def let_claim(self) -> None:
@@ -468,6 +473,7 @@ class Channel:
 
     def read_body(self) -> bytes:
         """Return the next piece of the body, ``b""`` at its end. Blocks."""
+        self._body_was_asked_for = True
         chunks = self._chunks
         give_up_at = 0.0
         while not chunks:
@@ -729,8 +735,8 @@ class Channel:
         """
         if self.phase is Phase.CLOSED:
             return False
-        if self._chunks:
-            self._chunks.clear()
+        if self._chunks or self._body_was_asked_for:
+            self._forget_body()
         self.request = _NO_REQUEST  # an idle connection shall not keep it
         self.answer_claim = None
         if self._is_paused:

@@ -146,7 +146,7 @@ class ThreadedServer:
         self._wait: Callable[[float | None], list[tuple[int, Any]]]
         self._poller: Poller | None = None
         self._crew: Crew | None = None
-        self._run_task: Callable[[Channel], int]
+        self._task: Task
         self._admission: Admission | None = None
         self._refusal: Callable[[ForwardRequest], tuple[int, str] | None] | None = None
         self._undecided: list[tuple[socket.socket, object]] = []
@@ -216,8 +216,7 @@ class ThreadedServer:
             extra=self._extra_environ,
             file_wrapper=FileWrapper,
         )
-        # The method: to call the object takes longer.
-        self._run_task = Task(self.application, settings, environs).__call__
+        self._task = Task(self.application, settings, environs)
         self._most_connections, self._limit_name = room_for_connections(settings)
         self._poller = self._make_poller(self._idle)
         self._wait = self._poller.wait
@@ -575,17 +574,25 @@ class ThreadedServer:
                 # The note stays: the event may have told of the end as well.
                 self.ready.append(channel)
 
-    def serve(self, channel: Channel) -> None:
-        """Read from a channel; run the application if that completed a request."""
+    def serve(self, channel: Channel, is_admitted: bool = False) -> None:
+        """Read from a channel; run the application if that completed a request.
+
+        `is_admitted`: a request is here, and was let in when it began to wait.
+        """
         try:
-            found = channel.receive()
+            found = is_admitted or channel.receive()
             while found:
-                if self._refusal is not None and self._refuses(channel):
+                if (
+                    self._refusal is not None
+                    and not is_admitted
+                    and self._refuses(channel)
+                ):
                     break
                 self.stats.requests += 1
                 if self._answers_overdue:
                     channel.let_claim()
-                self._run_task(channel)
+                self._task.serve(channel)
+                is_admitted = False
                 found = channel.complete()
         except BaseException:  # noqa: BLE001 - one channel must not end a worker
             self._close_broken(channel)
@@ -602,18 +609,7 @@ class ThreadedServer:
 
     def serve_queued(self, channel: Channel) -> None:
         """Run the application for a request that was waiting."""
-        try:
-            is_admitted = True
-            while is_admitted or not self._refuses(channel):
-                self.stats.requests += 1
-                if self._answers_overdue:
-                    channel.let_claim()
-                self._run_task(channel)
-                if not channel.complete():
-                    break
-                is_admitted = False
-        except BaseException:  # noqa: BLE001 - one channel must not end a worker
-            self._close_broken(channel)
+        self.serve(channel, is_admitted=True)
 
     def _close_broken(self, channel: Channel) -> None:
         """Close a channel on which something failed that must not, and say what."""

@@ -146,4 +146,13 @@ ATTRIBUTE_BY_CODE: Final = {
     12: "secret",
     13: "stored_method",
 }
+#: Of these, the ones that may hold control characters: a certificate has lines, and
+#: the others reach nobody.
+ANY_TEXT_ATTRIBUTES: Final = frozenset(
+    {"context", "secret", "servlet_path", "ssl_cert"}
+)
+#: Request attributes that front ends set by themselves. AJP notes 5.4.
+FRONT_END_ATTRIBUTES: Final = frozenset(
+    {"AJP_LOCAL_ADDR", "AJP_REMOTE_PORT", "AJP_SSL_PROTOCOL", "JK_LB_ACTIVATION"}
+)
 CODE_BY_ATTRIBUTE: Final = {name: code for code, name in ATTRIBUTE_BY_CODE.items()}

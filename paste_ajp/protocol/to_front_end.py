@@ -68,6 +68,11 @@ _pack_chunk_head: Final = struct.Struct(">HHBH").pack
 #: Magic and payload length; the number of headers.
 _pack_head: Final = struct.Struct(">HH").pack
 _pack_count: Final = struct.Struct(">H").pack
+#: What they give for what is short, which most is, in a twentieth of the time.
+_SHORT: Final = 256
+_HEADS: Final = [_pack_head(0x4142, n) for n in range(_SHORT)]
+_COUNTS: Final = [_pack_count(n) for n in range(_SHORT)]
+_CHUNK_HEADS: Final = [_pack_chunk_head(0x4142, n + 4, 3, n) for n in range(_SHORT)]
 #: Lengths as they stand on the wire, for text that becomes Latin-1.
 _LENGTHS: Final = [chr(n >> 8) + chr(n & 0xFF) for n in range(256)]
 #: Header name as the application wrote it -> on the wire, as Latin-1 text.
@@ -212,13 +217,14 @@ def assemble_response(
     if length + PACKET_HEADER > packet_size:
         raise HeadersTooLarge(length + PACKET_HEADER, packet_size)
     size = len(data)
+    count = len(fields)
     return b"".join(
         (
-            _pack_head(0x4142, length),
+            _HEADS[length] if length < _SHORT else _pack_head(0x4142, length),
             opening,
-            _pack_count(len(fields)),
+            _COUNTS[count] if count < _SHORT else _pack_count(count),
             headers,
-            _pack_chunk_head(0x4142, size + 4, 3, size),
+            _CHUNK_HEADS[size] if size < _SHORT else encode_chunk_head(size),
             data,
             b"\x00",
         )

@@ -110,13 +110,14 @@ class HttpDate:
         return self._text
 
 
-http_date = HttpDate()
+http_date: Final = HttpDate()
 
-_statuses: dict[str, tuple[int, str]] = {}
+#: Status line as an application gave it -> code, reason, and whether it has no body.
+_statuses: Final[dict[str, tuple[int, str, bool]]] = {}
 #: Header as an application gave it -> on the wire, and what it says as Content-Length.
 #: Most headers of an application are the same in each response: 0.1 us instead of 0.45.
-_headers: dict[tuple[str, str], tuple[bytes, int]] = {}
-_warned: set[str] = set()
+_headers: Final[dict[tuple[str, str], tuple[bytes, int]]] = {}
+_warned: Final[set[str]] = set()
 
 #: The length in `_headers` of what is no Content-Length.
 _PLAIN: Final = -1
@@ -135,9 +136,16 @@ def parse_status(status: object) -> tuple[int, str]:
     parsed = int(match[1]), (match[2] or "").strip()
     if not parsed[1]:
         parsed = parsed[0], standard_reason(parsed[0])
-    if len(_statuses) < LEARNT:
-        _statuses[status] = parsed
     return parsed
+
+
+def _learn_status(status: object) -> tuple[int, str, bool]:
+    """Parse a status line as `_statuses` keeps it. Raises ApplicationError."""
+    code, reason = parse_status(status)
+    known = code, reason, code in BODILESS
+    if isinstance(status, str) and len(_statuses) < LEARNT:
+        _statuses[status] = known
+    return known
 
 
 def standard_reason(code: int) -> str:
@@ -189,6 +197,7 @@ class Response:
         "_bodiless",
         "_exchange",
         "_fields",
+        "_is_head",
         "_length",
         "_packet_size",
         "_reason",
@@ -200,12 +209,17 @@ class Response:
     )
 
     def __init__(
-        self, exchange: Exchange, packet_size: int, strict: bool = False
+        self,
+        exchange: Exchange,
+        packet_size: int,
+        strict: bool = False,
+        is_head: bool = False,
     ) -> None:
         self._exchange = exchange
         self._packet_size = packet_size
         self._strict = strict
-        self._bodiless = exchange.request.method == "HEAD"
+        self._is_head = is_head
+        self._bodiless = is_head
         self._status = 0  # until start_response
         self._reason = ""
         self._fields: list[bytes] = []
@@ -248,7 +262,7 @@ class Response:
                 exc_info = None  # no circle through the traceback
         elif self._status:
             raise ApplicationError("start_response called twice without exc_info")
-        parsed = _statuses.get(status) or parse_status(status)
+        code, reason, bodiless = _statuses.get(status) or _learn_status(status)
         fields: list[bytes] = []
         length: int | None = None
         for header in headers:
@@ -262,20 +276,19 @@ class Response:
                 if learnt is None:
                     self._drop(name)
                     continue
-            if learnt[1] != _PLAIN:
+            field, stated = learnt
+            if stated != _PLAIN:
                 if length is not None:
                     raise ApplicationError("Content-Length given twice")
-                length = learnt[1]
-                if parsed[0] in LENGTHLESS:
+                length = stated
+                if bodiless and code in LENGTHLESS:
                     continue
-            fields.append(learnt[0])
-        self._status, self._reason = parsed
+            fields.append(field)
+        self._status = code
+        self._reason = reason
         self._fields = fields
         self._length = length
-        if parsed[0] in BODILESS:
-            self._bodiless = True
-        elif self._bodiless:  # an error page may replace a 304
-            self._bodiless = self._exchange.request.method == "HEAD"
+        self._bodiless = bodiless or self._is_head
         return self.write
 
     def _drop(self, name: str) -> None:
@@ -322,8 +335,7 @@ class Response:
         the body is there at once, all leaves at once.
         """
         if type(result) is list or type(result) is tuple:
-            if len(result) != 1 or not self._send_at_once(result[0]):
-                self._send_list(result)
+            self.send_list(result)
             return
         if not (isinstance(result, FileWrapper) and self._send_file(result)):
             one_piece = is_one_piece(result)
@@ -346,35 +358,34 @@ class Response:
                     break
         self._finish(b"")
 
-    def _send_at_once(self, body: Any) -> bool:
-        """Send headers, a body of one packet and the End Response in one go.
-
-        What nearly every response comes to. Returns False, with nothing done, where
-        there is more to think about.
-        """
-        size = len(body)
-        length = self._length
-        if (
-            type(body) is not bytes
-            or not 0 < size <= self._packet_size - RESPONSE_CHUNK_OVERHEAD
-            or (length != size and length is not None)
-            or self._bodiless
-            or self.headers_sent
-            or not self._status
-        ):
-            return False
-        if length is None:
-            self._length = size
-            self._fields.append(encode_response_header("Content-Length", str(size)))
-        packets = assemble_response(
-            self._status, self._reason, self._fields, self._packet_size, http_date, body
-        )
-        self._sent = size
-        self.headers_sent = self.finished = True
-        self._exchange.finish(packets)
-        return True
-
-    def _send_list(self, result: Any) -> None:
+    def send_list(self, result: Any) -> None:
+        """Send a body that is all there, a list or tuple of its pieces, to its End."""
+        if len(result) == 1 and type(result[0]) is bytes:
+            # What nearly every response comes to: headers, a body of one packet and
+            # the End Response, in one go, and without a further thought.
+            body = result[0]
+            size = len(body)
+            if (
+                (self._length == size or self._length is None)
+                and 0 < size <= self._packet_size - RESPONSE_CHUNK_OVERHEAD
+                and self._status
+                and not self._bodiless
+                and not self.headers_sent
+            ):
+                if self._length is None:
+                    self._know_length(size)
+                packets = assemble_response(
+                    self._status,
+                    self._reason,
+                    self._fields,
+                    self._packet_size,
+                    http_date,
+                    body,
+                )
+                self._sent = size
+                self.headers_sent = self.finished = True
+                self._exchange.finish(packets)
+                return
         if len(result) == 1:
             body = result[0]
             if type(body) is not bytes:
@@ -533,18 +544,17 @@ class Response:
 
     def send_error(self, status: int, detail: str = "", **headers: str) -> None:
         """Replace what was started by a neutral page. Only before headers_sent."""
-        is_head = self._exchange.request.method == "HEAD"
         packets = error_packets(
             status,
             detail,
             packet_size=self._packet_size,
-            with_body=not is_head,
+            with_body=not self._is_head,
             headers=[
                 (name.replace("_", "-"), value) for name, value in headers.items()
             ],
         )
         self._status = status
-        self._sent = 0 if is_head else len(error_page(status, detail))
+        self._sent = 0 if self._is_head else len(error_page(status, detail))
         self.headers_sent = self.finished = True
         self._exchange.finish(packets)
 

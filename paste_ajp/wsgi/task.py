@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import IO, Any
 
 from paste_ajp.logs import (
     access_line,
@@ -46,27 +46,40 @@ class Task:
     ) -> None:
         self.application = application
         self._settings = settings
-        self._build_environ = environs.build
+        self._environs = environs
         # Here and not by way of settings: each is asked for at every request.
         self._packet_size = settings.packet_size
         self._strict = settings.strict
         self._spools = settings.spool_body
         self._logs_access = settings.access_log
 
-    def __call__(self, exchange: Exchange) -> int:
+    def serve(self, exchange: Exchange) -> int:
         """Serve one exchange and return the status of the response that was sent.
 
         Raises nothing: what goes wrong is answered, or the connection cut, and logged.
         """
         started = time.perf_counter() if self._logs_access else 0.0
-        response = Response(exchange, self._packet_size, self._strict)
+        request = exchange.request
+        response = Response(
+            exchange, self._packet_size, self._strict, request.method == "HEAD"
+        )
+        body: Any = None  # an application's own environ may have put another there
+        spooled: IO[bytes] | None = None
         try:
-            request = exchange.request
-            environ = self._build_environ(request, exchange)
+            environ = self._environs.build(request, exchange)
+            body = environ["wsgi.input"]
             if self._spools and (request.is_chunked or request.content_length):
-                self._spool(environ, response)
+                spooled = _spool(environ)
+            result = self.application(environ, response.start_response)
+            if type(result) is list:
+                response.send_list(result)
             else:
-                self._call(environ, response)
+                try:
+                    response.send_result(result)
+                finally:
+                    close = getattr(result, "close", None)
+                    if close is not None:
+                        close()
         except FrontEndGone as gone:
             self._front_end_gone(gone, exchange, response)
         except RequestRefused as refused:
@@ -78,39 +91,13 @@ class Task:
             self._error(refused.status, exchange, response)
         except BaseException as error:  # noqa: BLE001 - the outermost frame of a request
             self._application_failed(error, exchange, response)
+        if type(body) is RequestBody:
+            body.detach()
+        if spooled is not None:
+            spooled.close()
         if self._logs_access:
             _log_access(exchange.request, response, time.perf_counter() - started)
         return response.status
-
-    def _call(self, environ: Environ, response: Response) -> None:
-        body = environ["wsgi.input"]
-        try:
-            result = self.application(environ, response.start_response)
-            try:
-                response.send_result(result)
-            finally:
-                if type(result) is not list:
-                    close = getattr(result, "close", None)
-                    if close is not None:
-                        close()
-        finally:
-            if type(body) is RequestBody:
-                body.detach()
-
-    def _spool(self, environ: Environ, response: Response) -> None:
-        """Read the body first, state its length, and make it a file that can seek.
-
-        For applications that read CONTENT_LENGTH bytes and no more (Django), or that
-        go back in their input (Zope's WebDAV).
-        """
-        import tempfile
-
-        with tempfile.SpooledTemporaryFile(max_size=SPOOL_IN_MEMORY) as file:
-            body = environ["wsgi.input"]
-            environ["CONTENT_LENGTH"] = str(spool(body, file))
-            body.detach()
-            environ["wsgi.input"] = file
-            self._call(environ, response)
 
     # -- when something goes wrong ----------------------------------------------
 
@@ -170,6 +157,28 @@ class Task:
         except FrontEndGone as gone:
             protocol_log.info("%s: %s", _name(exchange), gone)
             exchange.abort()
+
+
+def _spool(environ: Environ) -> IO[bytes]:
+    """Read the body first, state its length, and make it a file that can seek.
+
+    For applications that read CONTENT_LENGTH bytes and no more (Django), or that
+    go back in their input (Zope's WebDAV).
+    """
+    import tempfile
+
+    body = environ["wsgi.input"]
+    file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - serve() closes it
+        max_size=SPOOL_IN_MEMORY
+    )
+    try:
+        environ["CONTENT_LENGTH"] = str(spool(body, file))
+    except BaseException:
+        file.close()
+        raise
+    body.detach()
+    environ["wsgi.input"] = file
+    return file
 
 
 def _name(exchange: Exchange) -> str:

@@ -71,7 +71,7 @@ sizes = st.sampled_from(
 )
 attributes = st.dictionaries(
     st.sampled_from(sorted(set(ATTRIBUTE_BY_CODE.values()) - {"stored_method"})),
-    st.one_of(st.none(), latin_1),
+    st.one_of(st.none(), printable),
 ).map(lambda named: {name: fit_attribute(name, text) for name, text in named.items()})
 
 
@@ -87,9 +87,9 @@ forward_requests = st.builds(
         list.__add__, st.lists(st.tuples(request_names, printable), max_size=8), sizes
     ),
     protocol=st.sampled_from(["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/2"]),
-    remote_addr=st.one_of(st.none(), latin_1),
-    remote_host=st.one_of(st.none(), latin_1),
-    server_name=st.one_of(st.none(), latin_1),
+    remote_addr=st.one_of(st.none(), printable),
+    remote_host=st.one_of(st.none(), printable),
+    server_name=st.one_of(st.none(), printable),
     server_port=st.integers(0, 65535),
     is_ssl=st.booleans(),
     attributes=attributes,
@@ -202,15 +202,19 @@ def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
         yield data[start:end]
 
 
-def run(connection: Connection, parts: Iterator[bytes]) -> tuple[list[Message], str]:
+def run(
+    connection: Connection, parts: Iterator[bytes], quickly: bool = False
+) -> tuple[list[Message], str]:
     """Feed all parts, answering as one would; return messages and the fault's text.
 
     The container asks for a body while there may be more, then ends the exchange.
+    ``quickly``: offer each part as one whole request at first, as the server does.
     """
     messages: list[Message] = []
     for part in parts:
         try:
-            messages += connection.receive(part)
+            request = connection.receive_request(part) if quickly else None
+            messages += [request] if request else connection.receive(part)
             if connection.failure is not None:
                 connection.receive(b"")
         except DecodeError as error:
@@ -241,17 +245,33 @@ def request_streams(draw) -> bytes:
     return stream + draw(st.one_of(st.just(b""), st.binary(max_size=20)))
 
 
-@given(request_streams(), cuts)
-def test_any_split_gives_the_container_the_same_messages(stream, places):
+@given(request_streams(), cuts, st.booleans())
+def test_any_split_gives_the_container_the_same_messages(stream, places, quickly):
     whole = run(Connection(Role.CONTAINER), iter([stream]))
-    split = run(Connection(Role.CONTAINER), pieces(stream, places))
+    split = run(Connection(Role.CONTAINER), pieces(stream, places), quickly)
     assert split == whole
 
 
-@given(forward_requests.filter(lambda r: not r.content_length), cuts)
-def test_any_split_gives_the_container_the_same_request(request, places):
+@given(forward_requests.filter(lambda r: not r.content_length), cuts, st.booleans())
+def test_any_split_gives_the_container_the_same_request(request, places, quickly):
     parts = pieces(encode_forward_request(request), places)
-    assert run(Connection(Role.CONTAINER), parts) == ([request], "")
+    assert run(Connection(Role.CONTAINER), parts, quickly) == ([request], "")
+
+
+@given(forward_requests, st.data())
+def test_whole_request_is_taken_alike_in_one_look(request, data):
+    packet = bytearray(encode_forward_request(request))
+    if data.draw(st.booleans()):
+        packet[data.draw(st.integers(0, len(packet) - 1))] ^= data.draw(
+            st.integers(1, 255)
+        )
+    one, other = Connection(Role.CONTAINER), Connection(Role.CONTAINER)
+    assert run(one, iter([bytes(packet)]), True) == run(other, iter([bytes(packet)]))
+    assert (one.state, one.owed, one.may_reuse) == (
+        other.state,
+        other.owed,
+        other.may_reuse,
+    )
 
 
 @given(st.binary(max_size=40), bodies, cuts, st.booleans())

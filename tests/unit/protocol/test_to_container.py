@@ -16,6 +16,7 @@ from paste_ajp.protocol import (
     encode_forward_request,
     to_container,
 )
+from paste_ajp.protocol.codes import CODE_BY_ATTRIBUTE
 from paste_ajp.protocol.to_container import find_content_length, is_raw_chunk
 
 POST = bytes.fromhex(
@@ -104,7 +105,12 @@ def literal(name: bytes, value: bytes) -> bytes:
     return string(name) + string(value)
 
 
+def attribute(name: str, value: bytes) -> bytes:
+    return bytes((CODE_BY_ATTRIBUTE[name],)) + string(value)
+
+
 HOST, LENGTH = 0x0B, 0x08
+NEWLINE = "holds the control character 0x0A at 1"
 CODING = b"Transfer-Encoding"
 
 
@@ -317,6 +323,31 @@ def test_certificate_keeps_its_line_ends():
     pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     request = decode_forward_request(payload(attributes=b"\x07" + string(pem)))
     assert request.attributes == {"ssl_cert": pem.decode()}
+
+
+@pytest.mark.parametrize("name", ["context", "servlet_path", "secret"])
+def test_attribute_that_nobody_sees_may_hold_anything(name):
+    sent = attribute(name, b"\x01\n\x7f")
+    found = decode_forward_request(payload(attributes=sent))
+    assert found.attributes == {name: "\x01\n\x7f"}
+
+
+def test_request_attribute_may_hold_lines():
+    """Say a certificate that an operator passes on."""
+    sent = b"\x0a" + string(b"CERT") + string(b"MII=\r\n\tMII=\n")
+    found = decode_forward_request(payload(attributes=sent))
+    assert found.request_attributes == [("CERT", "MII=\r\n\tMII=\n")]
+
+
+@pytest.mark.parametrize("text", ["anna\xc3\xa4\x85", "\x80\x9f\xa0\xff"])
+def test_bytes_above_ascii_pass_everywhere(text):
+    """A single sign-on may well send UTF-8."""
+    raw = string(text.encode("latin-1"))
+    found = decode_forward_request(
+        payload(remote_addr=raw, server_name=raw, attributes=b"\x03" + raw)
+    )
+    assert found.remote_addr == found.server_name == text
+    assert found.attributes == {"remote_user": text}
 
 
 @pytest.mark.parametrize(
@@ -641,6 +672,45 @@ BROKEN = [
     (
         payload(attributes=b"\x0a" + string(b"N"), end=b""),
         "request attribute 'N' at byte 41: needs 2 bytes, 0 left",
+    ),
+    (
+        payload(remote_addr=string(b"1.2\r\n")),
+        "remote_addr at byte 17: holds the control character 0x0D at 3",
+    ),
+    (
+        payload(remote_host=string(b"\x7fa")),
+        "remote_host at byte 23: holds the control character 0x7F at 0",
+    ),
+    (
+        payload(server_name=string(b"a\tb")),
+        "server_name at byte 25: holds the control character 0x09 at 1",
+    ),
+    *(
+        (
+            payload(attributes=attribute(name, b"x\xc3\x1b")),
+            f"{name} at byte 37: holds the control character 0x1B at 2",
+        )
+        for name in (
+            "remote_user",
+            "auth_type",
+            "query_string",
+            "jvm_route",
+            "ssl_cipher",
+            "ssl_session",
+            "stored_method",
+        )
+    ),
+    *(
+        (
+            payload(attributes=b"\x0a" + literal(name.encode(), b"\xe9\nX: y")),
+            f"request attribute '{name}' at byte {40 + len(name)}: {NEWLINE}",
+        )
+        for name in (
+            "AJP_LOCAL_ADDR",
+            "AJP_REMOTE_PORT",
+            "AJP_SSL_PROTOCOL",
+            "JK_LB_ACTIVATION",
+        )
     ),
     (payload(end=b""), "attribute code at byte 36: needs 1 byte, 0 left"),
     (

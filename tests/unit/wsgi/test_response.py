@@ -28,7 +28,8 @@ TEXT = ("Content-Type", "text/plain")
 
 def response_to(method="GET", *, body=(), packet_size=8192, strict=False, **keywords):
     exchange = FakeExchange(forward(method), body=body, **keywords)
-    return exchange, Response(exchange, packet_size=packet_size, strict=strict)
+    is_head = exchange.request.method == "HEAD"
+    return exchange, Response(exchange, packet_size, strict, is_head)
 
 
 def sent_for(result, status="200 OK", headers=(TEXT,), **keywords):
