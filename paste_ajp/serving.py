@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paste_ajp.addresses import Address
-from paste_ajp.engine.child import Source
 from paste_ajp.engine.listeners import (
     BindError,
     Listener,
@@ -21,11 +20,7 @@ from paste_ajp.engine.listeners import (
     open_listeners,
 )
 from paste_ajp.engine.notify import activated_descriptors, service_manager
-from paste_ajp.engine.prefork import (
-    ChildrenFailed,
-    PreforkServer,
-    missing_for_processes,
-)
+from paste_ajp.engine.processes import ChildrenFailed, missing_for_processes
 from paste_ajp.engine.room import room_for_connections
 from paste_ajp.engine.signals import (
     ADD_SIGNAL,
@@ -46,6 +41,10 @@ from paste_ajp.options import SettingError
 from paste_ajp.settings import Settings
 from paste_ajp.version import SERVER_SOFTWARE
 from paste_ajp.wsgi.task import Application
+
+if TYPE_CHECKING:
+    from paste_ajp.engine.child import Source
+    from paste_ajp.engine.prefork import PreforkServer
 
 __all__ = ["BindError", "ChildrenFailed", "Server", "serve"]
 
@@ -79,6 +78,7 @@ class Server:
         self._environ = environ
         self._listeners: list[Listener] = []
         self._engine: ThreadedServer | PreforkServer | None = None
+        self._parent: PreforkServer | None = None  # the engine, where it is one
         self._notifier = service_manager()
         self._upgrade = Upgrade(self._make_way)
         self._http_listener: Any = None  # a socket
@@ -142,9 +142,9 @@ class Server:
         and none can load the application, and RuntimeError where it serves already.
         """
         self._begin()
-        if isinstance(self._engine, PreforkServer):
+        if self._parent is not None:
             try:
-                self._engine.start()
+                self._parent.start()
             except BaseException:
                 self.close()
                 raise
@@ -183,7 +183,9 @@ class Server:
             settings = settings.replace(processes=1)
         addresses = self.addresses  # a stop closes them at any time from now on
         if settings.needs_parent and not missing:
-            self._engine = PreforkServer(
+            from paste_ajp.engine.prefork import PreforkServer
+
+            self._engine = self._parent = PreforkServer(
                 settings,
                 self._listeners,
                 source=None if self.loads_application else self._source,
@@ -284,9 +286,9 @@ class Server:
                 handlers[CHILD_SIGNAL] = self._on_child_signal
         with handled(handlers):
             self._begin()
-            if isinstance(self._engine, PreforkServer):
+            if self._parent is not None:
                 try:
-                    self._engine.run()
+                    self._parent.run()
                 finally:
                     self.close()
             else:
@@ -323,8 +325,8 @@ class Server:
             self.shutdown(graceful)
 
     def _on_reload_signal(self) -> None:
-        if isinstance(self._engine, PreforkServer):
-            self._engine.reload()
+        if self._parent is not None:
+            self._parent.reload()
             return
         self._reload = True
         server_log.info("asked to reload: run() will return True")
@@ -346,21 +348,21 @@ class Server:
         self._notifier.successor(successor)
         for listener in self._listeners:
             listener.leave_to_successor()
-        if isinstance(self._engine, PreforkServer):
-            self._engine.make_way()
+        if self._parent is not None:
+            self._parent.make_way()
         self.shutdown()
 
     def _on_add_signal(self) -> None:
-        if isinstance(self._engine, PreforkServer):
-            self._engine.add_child()
+        if self._parent is not None:
+            self._parent.add_child()
 
     def _on_remove_signal(self) -> None:
-        if isinstance(self._engine, PreforkServer):
-            self._engine.remove_child()
+        if self._parent is not None:
+            self._parent.remove_child()
 
     def _on_child_signal(self) -> None:
-        if isinstance(self._engine, PreforkServer):
-            self._engine.wake()
+        if self._parent is not None:
+            self._parent.wake()
 
     # -- stop ---------------------------------------------------------------------
 
@@ -402,7 +404,7 @@ class Server:
             self._http_listener.close()
             self._http_listener = None
         if self._engine is not None:
-            self._engine = None
+            self._engine = self._parent = None
             server_log.info("stopped")
 
     def __enter__(self) -> Server:

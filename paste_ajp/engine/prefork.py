@@ -46,6 +46,7 @@ from paste_ajp.engine.child import (
 from paste_ajp.engine.link import Link
 from paste_ajp.engine.listeners import Listener
 from paste_ajp.engine.notify import Notifier
+from paste_ajp.engine.processes import ChildrenFailed
 from paste_ajp.engine.signals import (
     TRACE_SIGNAL,
     in_main_thread,
@@ -64,19 +65,6 @@ _REAP_SECONDS: Final = 0.01
 _HANG_UP_SECONDS: Final = 0.25
 
 _PROGRAM: Final = str(Path(__file__).with_name("__main__.py"))
-
-
-def missing_for_processes() -> str:
-    """Name what this system lacks to have several processes; empty for nothing."""
-    if not hasattr(os, "fork"):
-        return "fork()"
-    if not hasattr(socket, "AF_UNIX"):
-        return "UNIX sockets"
-    return ""
-
-
-class ChildrenFailed(RuntimeError):
-    """No child could serve; the text is what the last one said of it."""
 
 
 class _Born(BaseException):
