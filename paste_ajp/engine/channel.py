@@ -516,6 +516,10 @@ class Channel:
             if not self._body_bytes and self.request.looks_like_lighttpd:
                 self._expect_first_chunk()
         data = self._await_body()
+        chunk = connection.receive_chunk(data)
+        if chunk is not None:
+            self._chunks.append(chunk)
+            return
         try:
             if not data:
                 connection.receive_eof()

@@ -105,7 +105,6 @@ class Connection:
         "_overlong",
         "_packet_size",
         "_receive_limit",
-        "_request",
         "_strays",
         "_transferred",
         "body_complete",
@@ -154,7 +153,6 @@ class Connection:
         self.refused_head = False
         self._failure_raised = False
         self._overlong: DecodeError | None = None
-        self._request: ForwardRequest | None = None
         self._content_length: int | None = None
         self._transferred = 0
         self._is_raw: bool | None = None
@@ -239,6 +237,39 @@ class Connection:
         self._open_exchange(request)
         return request
 
+    def receive_chunk(self, data: bytes) -> bytes | None:
+        """Take in bytes that are one whole request body chunk, return what it holds.
+
+        None, with nothing taken in, where they are anything else, one is not due, or
+        its form is not known yet: then `receive` takes them. For a container; uploads
+        by many chunks take 4 us less for each than by way of `receive`.
+        """
+        inner = len(data) - REQUEST_CHUNK_OVERHEAD
+        if (
+            inner <= 0
+            or data[2] << 8 | data[3] != inner + 2
+            or data[4] << 8 | data[5] != inner
+            or data[0] != 0x12
+            or data[1] != 0x34
+            or self.owed != 1
+            or self._is_raw is not False
+            or self._asked_again
+            or self.failure is not None
+            or (self.state is not _REQUEST and self.state is not _RESPONSE)
+            or not self.reader.is_empty
+            or inner > self._receive_limit - REQUEST_CHUNK_OVERHEAD
+        ):
+            return None
+        transferred = self._transferred + inner
+        declared = self._content_length
+        if declared is not None:
+            if transferred > declared:
+                return None
+            self.body_complete = transferred == declared
+        self._transferred = transferred
+        self.owed = 0
+        return data[REQUEST_CHUNK_OVERHEAD:]
+
     def _raise_failure(self) -> None:
         """Raise what went wrong before: once, and again until the answer is sent."""
         if self.failure is not None and (
@@ -309,7 +340,6 @@ class Connection:
         # Idle: the last body is complete, and the connection may be reused.
         length = request.content_length
         self.state = _REQUEST
-        self._request = request
         self._content_length = length
         self._strays = 0
         if length != 0:
@@ -319,8 +349,10 @@ class Connection:
             if length is None:
                 self._is_raw = self._framing_unsized
             else:
-                self._is_raw = self._framing
                 self.owed = 1
+                self._is_raw = self._framing
+                if self._framing is None and not request.looks_like_lighttpd:
+                    self._is_raw = False
 
     def _read_as_container(self, messages: list[Message]) -> None:
         reader = self.reader
@@ -455,9 +487,6 @@ class Connection:
     def _take_body_chunk(self, length: int) -> bytes | None:
         """Return the data of the front packet, None while it is not whole."""
         reader = self.reader
-        request = self._request
-        if self._is_raw is None and not (request and request.looks_like_lighttpd):
-            self._is_raw = False
         if self._is_raw is False and length >= 2:
             # Nearly all chunks: one copy, of the data alone.
             head = reader.peek(2)
@@ -469,6 +498,7 @@ class Connection:
         if payload is None:
             return None
         if self._is_raw is None:
+            # It fits lighttpd's fingerprint, so there is a length.
             self._is_raw = to_container.is_raw_chunk(payload, self._content_length or 0)
         return to_container.decode_body_chunk(payload, self._is_raw)
 
@@ -630,7 +660,6 @@ class Connection:
         else:
             raise LocalProtocolError("EndResponse(True) after the connection failed")
         self.body_complete = True
-        self._request = None
 
     def sent_response(self, reuse: bool) -> None:
         """Send Headers, the body and End Response go out together."""
@@ -638,7 +667,6 @@ class Connection:
             # The hot path: both moves in one.
             self.state = _IDLE
             self.body_complete = True
-            self._request = None
             return
         self.sent_headers()
         self.sent_end(reuse)
@@ -663,13 +691,26 @@ class Connection:
 
         Raises what asked_body raises.
         """
-        self.asked_body()
+        if (
+            self.owed
+            or self.body_complete
+            or self.failure is not None
+            or (self.state is not _REQUEST and self.state is not _RESPONSE)
+        ):
+            self.asked_body()  # raises
+        self.owed = 1
         return to_front_end.encode_get_body_chunk(self._body_request())
 
     def _body_request(self) -> int:
-        most = min(self._packet_size, self._receive_limit) - REQUEST_CHUNK_OVERHEAD
-        left = self.body_left
-        return most if left is None or left > most else left
+        most = self._receive_limit
+        if self._packet_size < most:
+            most = self._packet_size
+        most -= REQUEST_CHUNK_OVERHEAD
+        if self._content_length is not None:
+            left = self._content_length - self._transferred
+            if left < most:
+                return left
+        return most
 
     def ask_body_again(self) -> bytes:
         """Return a Get Body Chunk for a first chunk that does not come.

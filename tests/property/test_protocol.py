@@ -274,6 +274,37 @@ def test_whole_request_is_taken_alike_in_one_look(request, data):
     )
 
 
+@given(st.lists(st.binary(max_size=20), max_size=4), st.integers(-1, 60), st.booleans())
+def test_whole_chunk_is_taken_alike_in_one_look(chunks, length, lighttpd):
+    headers = [("content-length", str(length))] if length >= 0 else []
+    attributes = [] if lighttpd else [("AJP_REMOTE_PORT", "1")]
+    request = build_forward_request(headers=headers, request_attributes=attributes)
+    seen = []
+    for quickly in (False, True):
+        connection = Connection(Role.CONTAINER)
+        connection.receive(encode_forward_request(request))
+        found: list[bytes] = []
+        fault = ""
+        try:
+            for chunk in chunks:
+                if connection.body_complete:
+                    break
+                if not connection.owed:
+                    connection.ask_body()
+                packet = encode_body_chunk(chunk)
+                data = connection.receive_chunk(packet) if quickly else None
+                if data is None:
+                    received = connection.receive(packet)
+                    found += [message.data for message in received]
+                else:
+                    found.append(data)
+        except DecodeError as error:
+            fault = str(error)
+        state = connection.state, connection.owed, connection.body_left
+        seen.append((found, fault, state, connection.failure is None))
+    assert seen[0] == seen[1]
+
+
 @given(st.binary(max_size=40), bodies, cuts, st.booleans())
 def test_any_split_drops_the_same_owed_chunk(noise, body, places, was_asked):
     connection = Connection(Role.CONTAINER)

@@ -239,6 +239,82 @@ def test_request_and_first_chunk_in_one_piece():
     ]
 
 
+def test_whole_request_is_taken_in_one_look():
+    connection = Connection(Role.CONTAINER)
+    first = request(5)
+    assert connection.receive_request(encode_forward_request(first)) == first
+    assert (connection.state, connection.owed) == (State.REQUEST, 1)
+    assert connection.receive(HELLO) == [BodyChunk(b"hello")]
+
+
+def test_what_is_not_one_whole_request_is_left_to_receive():
+    whole = encode_forward_request(request())
+    for data in (b"", whole[:4], whole[:-1], whole + b"\x12", CPING, b"GET / HTTP/1.1"):
+        connection = Connection(Role.CONTAINER)
+        assert connection.receive_request(data) is None
+        assert connection.is_idle
+    connection = assigned(5)
+    assert connection.receive_request(whole) is None, "a chunk is due"
+    connection.sent_response(True)
+    assert connection.receive_request(whole) is None, "a chunk is owed"
+    connection = Connection(Role.CONTAINER, receive_limit=len(whole) - 1)
+    assert connection.receive_request(whole) is None
+
+
+def test_whole_chunk_is_taken_in_one_look():
+    connection = assigned(7)
+    assert connection.receive_chunk(HELLO) == b"hello"
+    assert (connection.owed, connection.body_left) == (0, 2)
+    connection.ask_body()
+    assert connection.receive_chunk(packet(b"\x00\x02!!")) == b"!!"
+    assert (connection.owed, connection.body_complete) == (0, True)
+
+
+def test_whole_chunk_of_unknown_length_is_taken_in_one_look():
+    connection = assigned()
+    connection.ask_body()
+    assert connection.receive_chunk(HELLO) == b"hello"
+    assert (connection.owed, connection.body_complete) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(HELLO[:-1], id="a part"),
+        pytest.param(HELLO + b"\x12", id="more"),
+        pytest.param(packet(b""), id="the end"),
+        pytest.param(packet(b"\x00\x00"), id="the end with a length"),
+        pytest.param(packet(b"\x00\x05hello\x00"), id="with a NUL"),
+        pytest.param(packet(b"\x00\x04hello"), id="a wrong length"),
+        pytest.param(packet(b"\x00\x06longer"), id="too long for the body"),
+        pytest.param(b"\x12\x35" + HELLO[2:], id="a wrong magic"),
+        pytest.param(b"\x13\x34" + HELLO[2:], id="a wrong magic, too"),
+    ],
+)
+def test_what_is_not_one_whole_chunk_is_left_to_receive(data):
+    connection = assigned(5)
+    assert connection.receive_chunk(data) is None
+    assert (connection.owed, connection.body_left) == (1, 5)
+
+
+def test_chunk_that_is_not_due_is_left_to_receive():
+    connection = assigned(5, lighttpd=True)
+    assert connection.receive_chunk(HELLO) is None, "it may have lighttpd's form"
+    connection = assigned(10)
+    connection.receive(HELLO)
+    assert connection.receive_chunk(HELLO) is None, "none was asked for"
+    connection.ask_body()
+    connection.receive(HELLO[:3])
+    assert connection.receive_chunk(HELLO) is None, "a part of one is here"
+    connection = assigned(10)
+    connection.ask_body_again()
+    assert connection.receive_chunk(HELLO) is None, "two may come"
+    connection = assigned(10)
+    connection.sent_response(True)
+    assert connection.receive_chunk(HELLO) is None, "it is to be dropped"
+
+
 def test_further_chunks_are_asked_for_one_at_a_time():
     connection = assigned(10000)
     connection.receive(packet(b"\x1f\xfa" + bytes(8186)))
