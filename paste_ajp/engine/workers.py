@@ -189,6 +189,7 @@ class Crew:
         self._watcher_sleeps = False
         self._look = LONGEST_LOOK  # seconds between two looks, at present
         self.full = False  # are all threads but one in the application?
+        self.waiting = 0  # how many read requests wait for a thread
         self._finished_serials = 0
 
     # -- from outside -----------------------------------------------------------
@@ -226,11 +227,6 @@ class Crew:
         with self._lock:
             return [worker for worker in self._workers if worker.busy is not None]
 
-    @property
-    def waiting(self) -> int:
-        """How many read requests wait for a thread."""
-        return len(self._waiting)
-
     def waiting_channels(self) -> list[Any]:
         """Return the channels whose requests wait for a thread, first come first."""
         with self._lock:
@@ -241,6 +237,7 @@ class Crew:
         with self._lock:
             if channel in self._waiting:
                 self._waiting.remove(channel)
+                self.waiting = len(self._waiting)
                 return True
             return False
 
@@ -400,6 +397,7 @@ class Crew:
         with self._lock:
             if self.full:
                 self._waiting.append(channel)
+                self.waiting = len(self._waiting)
                 return False
         return True
 
@@ -418,6 +416,7 @@ class Crew:
                     self._assign(worker, role)
                     return
                 channel = self._waiting.pop(0)
+                self.waiting = len(self._waiting)
             worker.overdue = False
             worker.busy_since = self._clock()
             worker.busy = channel
