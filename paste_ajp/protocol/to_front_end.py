@@ -155,8 +155,12 @@ def is_coded(header: bytes) -> bool:
     return header[0] == HEADER_CODE
 
 
-def _encode_opening(status: int, reason: str) -> bytes:
-    """Encode type, status and reason, and remember them."""
+def encode_opening(status: int, reason: str) -> bytes:
+    """Encode what opens the payload of Send Headers: type, status and reason.
+
+    Remembers it. Raises LocalProtocolError for a status that no response has, and
+    HeaderRefused for a reason with control characters.
+    """
     if not 200 <= status <= 999:
         # An interim response makes httpd and mod_jk fail the exchange.
         raise LocalProtocolError(f"status = {status}: expected 200 to 999")
@@ -185,7 +189,7 @@ def assemble_send_headers(
     Raises HeadersTooLarge where the packet would be longer than ``packet_size``,
     HeaderRefused for a reason with control characters.
     """
-    opening = _openings.get((status, reason)) or _encode_opening(status, reason)
+    opening = _openings.get((status, reason)) or encode_opening(status, reason)
     if not fields or fields[0][0] != HEADER_CODE:
         fields = _coded_first(fields, date)
     headers = b"".join(fields)
@@ -197,8 +201,7 @@ def assemble_send_headers(
 
 
 def assemble_response(
-    status: int,
-    reason: str,
+    opening: bytes,
     fields: Sequence[bytes],
     packet_size: int,
     date: Callable[[], str] | None,
@@ -206,10 +209,10 @@ def assemble_response(
 ) -> bytes:
     """Build Send Headers, as assemble_send_headers does, and one Send Body Chunk.
 
-    ``data`` must fit one, and not be empty. Nearly every response is this, so the
-    lines of assemble_send_headers are here once more: all is joined in one go.
+    ``opening`` is from encode_opening. ``data`` must fit one chunk, and not be empty.
+    Nearly every response is this, so the lines of assemble_send_headers are here
+    once more: all is joined in one go.
     """
-    opening = _openings.get((status, reason)) or _encode_opening(status, reason)
     if not fields or fields[0][0] != HEADER_CODE:
         fields = _coded_first(fields, date)
     headers = b"".join(fields)

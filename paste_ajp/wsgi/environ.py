@@ -205,9 +205,10 @@ class EnvironBuilder:
             _,
         ) = request
         environ = self._base.copy()
+        keys = self._keys
         try:
             for name, value in headers:
-                environ[self._keys[name]] = value
+                environ[keys[name]] = value
         except KeyError:
             environ = self._start_environ(headers)
         else:
@@ -241,10 +242,7 @@ class EnvironBuilder:
                         environ[key] = text
 
         script_name = None
-        has_port = False
         for name, value in request_attributes:
-            if name == "AJP_REMOTE_PORT":
-                has_port = True
             known = BUILT_IN_ATTRIBUTES.get(name)
             if known is not None:
                 environ[known] = value
@@ -252,11 +250,12 @@ class EnvironBuilder:
                 script_name = value
             else:
                 self._take_attribute(environ, name, value)
+        has_port = environ["REMOTE_PORT"] != ""  # so it is not lighttpd
         if not has_port:
             del environ["REMOTE_PORT"]
 
         if (
-            has_port  # so it is not lighttpd
+            has_port
             and self._is_plain
             and script_name is None
             and "%" not in req_uri

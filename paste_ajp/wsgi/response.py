@@ -24,6 +24,7 @@ from paste_ajp.protocol.to_front_end import (
     assemble_send_headers,
     body_buffers,
     encode_body,
+    encode_opening,
     encode_response_header,
 )
 from paste_ajp.wsgi.exchange import Exchange
@@ -112,8 +113,9 @@ class HttpDate:
 
 http_date: Final = HttpDate()
 
-#: Status line as an application gave it -> code, reason, and whether it has no body.
-_statuses: Final[dict[str, tuple[int, str, bool]]] = {}
+#: Status line as an application gave it -> code, reason, whether it has no body, and
+#: what opens the payload of Send Headers.
+_statuses: Final[dict[str, tuple[int, str, bool, bytes]]] = {}
 #: Header as an application gave it -> on the wire, and what it says as Content-Length.
 #: Most headers of an application are the same in each response: 0.1 us instead of 0.45.
 _headers: Final[dict[tuple[str, str], tuple[bytes, int]]] = {}
@@ -139,10 +141,10 @@ def parse_status(status: object) -> tuple[int, str]:
     return parsed
 
 
-def _learn_status(status: object) -> tuple[int, str, bool]:
+def _learn_status(status: object) -> tuple[int, str, bool, bytes]:
     """Parse a status line as `_statuses` keeps it. Raises ApplicationError."""
     code, reason = parse_status(status)
-    known = code, reason, code in BODILESS
+    known = code, reason, code in BODILESS, encode_opening(code, reason)
     if isinstance(status, str) and len(_statuses) < LEARNT:
         _statuses[status] = known
     return known
@@ -199,6 +201,7 @@ class Response:
         "_fields",
         "_is_head",
         "_length",
+        "_opening",
         "_packet_size",
         "_reason",
         "_sent",
@@ -222,6 +225,7 @@ class Response:
         self._bodiless = is_head
         self._status = 0  # until start_response
         self._reason = ""
+        self._opening = b""
         self._fields: list[bytes] = []
         self._length: int | None = None  # what Content-Length says
         self._sent = 0  # body bytes given by the application and sent
@@ -262,7 +266,8 @@ class Response:
                 exc_info = None  # no circle through the traceback
         elif self._status:
             raise ApplicationError("start_response called twice without exc_info")
-        code, reason, bodiless = _statuses.get(status) or _learn_status(status)
+        known = _statuses.get(status) or _learn_status(status)
+        code, reason, bodiless, opening = known
         fields: list[bytes] = []
         length: int | None = None
         for header in headers:
@@ -286,6 +291,7 @@ class Response:
             fields.append(field)
         self._status = code
         self._reason = reason
+        self._opening = opening
         self._fields = fields
         self._length = length
         self._bodiless = bodiless or self._is_head
@@ -375,12 +381,7 @@ class Response:
                 if self._length is None:
                     self._know_length(size)
                 packets = assemble_response(
-                    self._status,
-                    self._reason,
-                    self._fields,
-                    self._packet_size,
-                    http_date,
-                    body,
+                    self._opening, self._fields, self._packet_size, http_date, body
                 )
                 self._sent = size
                 self.headers_sent = self.finished = True
