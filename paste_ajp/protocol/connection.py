@@ -337,15 +337,15 @@ class Connection:
     # -- the container reads ----------------------------------------------------
 
     def _open_exchange(self, request: ForwardRequest) -> None:
-        # Idle: the last body is complete, and the connection may be reused.
+        # It was idle, so the connection may be reused.
         length = request.content_length
         self.state = _REQUEST
         self._content_length = length
+        self._transferred = 0
         self._strays = 0
+        self.body_complete = length == 0
         if length != 0:
-            self._transferred = 0
             self._asked_again = False
-            self.body_complete = False
             if length is None:
                 self._is_raw = self._framing_unsized
             else:

@@ -93,7 +93,7 @@ _CODED_NAMES: Final = ["", *REQUEST_HEADERS]
 _STRING_ATTRIBUTES: Final = {
     code: name for code, name in ATTRIBUTE_BY_CODE.items() if code != SSL_KEY_SIZE
 }
-#: Headers that are more than a name and a value.
+#: Headers that are more than a name and a value, and the name of the code 0xA000.
 _WEIGHTY: Final = frozenset({"host", "content-length", "transfer-encoding", ""})
 _new_tuple: Final = tuple.__new__
 
@@ -195,8 +195,12 @@ def _decode_quickly(data: bytes, max_headers: int, start: int) -> ForwardRequest
             begin = pos + 2
             pos = begin + (data[pos] << 8 | data[pos + 1])
             value = text[begin:pos]
-            if data[pos] or "\x00" in value:
+            if data[pos]:
                 return None
+            if "\x00" in value:
+                value = data[begin:pos].decode("latin-1")  # it may have tabs
+                if _VALUE_CONTROL.search(value):
+                    return None
             pos += 1
             headers.append((name, value))
             if name in _WEIGHTY:
@@ -213,7 +217,7 @@ def _decode_quickly(data: bytes, max_headers: int, start: int) -> ForwardRequest
                     ):
                         return None
                     content_length = int(value)
-                elif is_chunked or value != "chunked":
+                elif is_chunked or value != "chunked" or not name:
                     return None
                 else:
                     is_chunked = True

@@ -155,6 +155,7 @@ class EnvironBuilder:
             "escaped",
         )
         self._keys: dict[str, str] = {}
+        self._dropped: set[str] = set()  # names that have no key
         self._logged_names: set[str] = set()
         # With the keys that every request sets, so that a copy is large enough for
         # headers, too: not to grow it for each request saves 0.3 us.
@@ -285,15 +286,24 @@ class EnvironBuilder:
         """
         environ = self._base.copy()
         for name, value in headers:
-            key = header_key(name)
-            if key is None:
-                continue
-            if len(self._keys) < LEARNT_NAMES:
-                self._keys[name] = key
-            if key in environ:
-                value = environ[key] + ("; " if name == "cookie" else ",") + value
-            environ[key] = value
+            key = self._keys.get(name) or self._learn(name)
+            if key is not None:
+                if key in environ:
+                    value = environ[key] + ("; " if name == "cookie" else ",") + value
+                environ[key] = value
         return environ
+
+    def _learn(self, name: str) -> str | None:
+        """Return the key of a name that has none yet, None to drop the header."""
+        if name in self._dropped:
+            return None
+        key = header_key(name)
+        if len(self._keys) + len(self._dropped) < LEARNT_NAMES:
+            if key is None:
+                self._dropped.add(name)
+            else:
+                self._keys[name] = key
+        return key
 
     def _name_from_host(self, environ: Environ) -> str:
         """The host of the Host header, else the listener's: PEP 3333 wants a name."""

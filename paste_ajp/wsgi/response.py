@@ -366,6 +366,7 @@ class Response:
 
     def send_list(self, result: Any) -> None:
         """Send a body that is all there, a list or tuple of its pieces, to its End."""
+        body: Any
         if len(result) == 1 and type(result[0]) is bytes:
             # What nearly every response comes to: headers, a body of one packet and
             # the End Response, in one go, and without a further thought.

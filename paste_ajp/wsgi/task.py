@@ -94,7 +94,10 @@ class Task:
         if type(body) is RequestBody:
             body.detach()
         if spooled is not None:
-            spooled.close()
+            try:
+                spooled.close()
+            except BaseException as error:  # noqa: BLE001 - the application had the file
+                self._application_failed(error, exchange, response)
         if self._logs_access:
             _log_access(exchange.request, response, time.perf_counter() - started)
         return response.status

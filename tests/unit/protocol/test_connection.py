@@ -261,6 +261,20 @@ def test_what_is_not_one_whole_request_is_left_to_receive():
     assert connection.receive_request(whole) is None
 
 
+@pytest.mark.parametrize("before", [5, None])
+def test_front_end_begins_each_body_anew(before):
+    front_end = Connection(Role.FRONT_END)
+    front_end.send(request(before, chunked=before is None))
+    if before is None:
+        front_end.receive(b"AB\x00\x03\x06\x1f\xfa")
+    front_end.send(BodyChunk(b"hello"))
+    front_end.receive(bytes.fromhex("4142000a 04 00c8 00024f4b00 0000 41420002 05 01"))
+    front_end.send(request(0))
+    assert (front_end.body_complete, front_end.body_left) == (True, 0)
+    front_end.receive(b"AB\x00\x03\x06\x1f\xfa")
+    assert front_end.send(BodyChunk(b"")) == bytes.fromhex("1234 0002 0000")
+
+
 def test_whole_chunk_is_taken_in_one_look():
     connection = assigned(7)
     assert connection.receive_chunk(HELLO) == b"hello"

@@ -515,6 +515,10 @@ BROKEN = [
         "header 1 name at byte 36: needs 2 bytes, 1 left",
     ),
     (
+        payload(headers=(coded(0, b"chunked"),)),
+        "header 1 name at byte 36: expected 0xA001 to 0xA00E, found 0xA000",
+    ),
+    (
         payload(headers=(b"\xa0\x00\x00\x00\x00",)),
         "header 1 name at byte 36: expected 0xA001 to 0xA00E, found 0xA000",
     ),

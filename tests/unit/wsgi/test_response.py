@@ -428,6 +428,7 @@ def test_nothing_at_all_has_length_0():
 
 def test_bytes_like_piece_in_a_list_is_sent():
     assert sent_for([bytearray(b"one")]).body == b"one"
+    assert sent_for((memoryview(b"one"),)).body == b"one"
     assert sent_for([b"one", memoryview(b"two")]).body == b"onetwo"
 
 

@@ -417,6 +417,32 @@ def test_body_that_does_not_come_is_not_spooled():
     assert exchange.response.status == 400
 
 
+def test_spooled_body_that_cannot_be_closed_costs_a_log_line(caplog):
+    """Say because what the application has written there does not fit the disk."""
+
+    def application(environ, start_response):
+        body = environ["wsgi.input"]
+        close = body.close
+
+        def close_badly():
+            close()
+            raise OSError("No space left on device")
+
+        body.close = close_badly
+        start_response("200 OK", [])
+        return [b"ok"]
+
+    exchange = run(
+        application,
+        request=forward("POST", "/", [CHUNKED]),
+        body=[b"abc"],
+        spool_body=True,
+    )
+    assert (exchange.response.body, exchange.response.reuse) == (b"ok", True)
+    assert not exchange.aborted
+    assert "failed after its response was complete" in caplog.text
+
+
 # -- the access log --------------------------------------------------------------
 
 
