@@ -213,7 +213,7 @@ class Connection:
 
         None, with nothing taken in, where they are anything else or one is not due:
         then `receive` takes them. Raises DecodeError as that does. For a container;
-        the hot path, 0.6 us less than by way of `receive`.
+        the hot path: 3.3 us with the decoding, by way of `receive` 5.5 us.
         """
         length = len(data)
         if (
@@ -241,8 +241,8 @@ class Connection:
         """Take in bytes that are one whole request body chunk, return what it holds.
 
         None, with nothing taken in, where they are anything else, one is not due, or
-        its form is not known yet: then `receive` takes them. For a container; uploads
-        by many chunks take 4 us less for each than by way of `receive`.
+        its form is not known yet: then `receive` takes them. For a container; 1.1 us
+        for a chunk and the question for it, by way of `receive` 3.9 us.
         """
         inner = len(data) - REQUEST_CHUNK_OVERHEAD
         if (

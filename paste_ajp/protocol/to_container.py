@@ -44,6 +44,7 @@ from paste_ajp.protocol.wire import (
     encode_byte,
     encode_integer,
     encode_string,
+    refuse_control,
 )
 
 CPING: Final = b"\x12\x34\x00\x01\x0a"
@@ -362,13 +363,7 @@ def _decode_text(payload: bytes, pos: int, field: str) -> tuple[str | None, int]
 def _decode_clean_text(payload: bytes, pos: int, field: str) -> tuple[str | None, int]:
     """Read a string that may hold no control character; no front end needs one."""
     text, after = _decode_text(payload, pos, field)
-    found = _CONTROL.search(text or "")
-    if found:
-        raise DecodeError(
-            field,
-            pos,
-            f"holds the control character 0x{ord(found[0]):02X} at {found.start()}",
-        )
+    refuse_control(_CONTROL, text or "", field, pos)
     return text, after
 
 
@@ -376,13 +371,7 @@ def _check_uri(uri: str | None, at: int, method: str) -> str:
     """Return the path of ``uri``, or raise."""
     if uri is None:
         raise DecodeError("req_uri", at, "expected a path, found null")
-    found = _CONTROL.search(uri)
-    if found:
-        raise DecodeError(
-            "req_uri",
-            at,
-            f"holds the control character 0x{ord(found[0]):02X} at {found.start()}",
-        )
+    refuse_control(_CONTROL, uri, "req_uri", at)
     if uri.startswith("/") or (uri == "*" and method == "OPTIONS"):
         return uri
     absolute = _ABSOLUTE.match(uri)
@@ -414,13 +403,7 @@ def _decode_headers(
         name, pos = _decode_header_name(payload, pos, f"header {number} name")
         text, pos = _decode_text(payload, pos, f"header {name[:CACHE_LENGTH]}")
         value = text or ""
-        found = _VALUE_CONTROL.search(value)
-        if found:
-            raise DecodeError(
-                f"header {name[:CACHE_LENGTH]}",
-                at,
-                f"holds the control character 0x{ord(found[0]):02X} at {found.start()}",
-            )
+        refuse_control(_VALUE_CONTROL, value, f"header {name[:CACHE_LENGTH]}", at)
         headers.append((name, value))
         if name == "content-length":
             if content_length is not None:

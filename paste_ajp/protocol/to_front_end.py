@@ -40,6 +40,7 @@ from paste_ajp.protocol.wire import (
     decode_integer,
     decode_string,
     encode_integer,
+    refuse_control,
 )
 
 #: An empty Send Body Chunk: the front end sends on what it holds. Only after
@@ -68,7 +69,7 @@ _pack_chunk_head: Final = struct.Struct(">HHBH").pack
 #: Magic and payload length; the number of headers.
 _pack_head: Final = struct.Struct(">HH").pack
 _pack_count: Final = struct.Struct(">H").pack
-#: What they give for what is short, which most is, in a twentieth of the time.
+#: What they give for what is short, which most is, in a tenth of the time.
 _SHORT: Final = 256
 _HEADS: Final = [_pack_head(0x4142, n) for n in range(_SHORT)]
 _COUNTS: Final = [_pack_count(n) for n in range(_SHORT)]
@@ -385,13 +386,7 @@ def _decode_text(payload: bytes, pos: int, field: str) -> tuple[str, int]:
     """Read a string without control characters; the null string is ``""``."""
     value, after = decode_string(payload, pos, field)
     text = (value or b"").decode("latin-1")
-    found = _CONTROL.search(text)
-    if found:
-        raise DecodeError(
-            field,
-            pos,
-            f"holds the control character 0x{ord(found[0]):02X} at {found.start()}",
-        )
+    refuse_control(_CONTROL, text, field, pos)
     return text, after
 
 

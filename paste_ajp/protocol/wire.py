@@ -7,6 +7,7 @@ LocalProtocolError for what the type cannot hold. All integers are big endian.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from paste_ajp.protocol.codes import NULL_STRING
@@ -58,6 +59,17 @@ def decode_string(data: bytes, pos: int, field: str) -> tuple[bytes | None, int]
     if 0 in value:
         raise DecodeError(field, pos, f"holds a NUL after {value.index(0)} bytes")
     return value, end + 1
+
+
+def refuse_control(control: re.Pattern[str], text: str, field: str, pos: int) -> None:
+    """Raise DecodeError where `control` finds a character that `text` must not hold."""
+    found = control.search(text)
+    if found:
+        raise DecodeError(
+            field,
+            pos,
+            f"holds the control character 0x{ord(found[0]):02X} at {found.start()}",
+        )
 
 
 def encode_byte(value: int, field: str) -> bytes:

@@ -158,7 +158,7 @@ class EnvironBuilder:
         self._dropped: set[str] = set()  # names that have no key
         self._logged_names: set[str] = set()
         # With the keys that every request sets, so that a copy is large enough for
-        # headers, too: not to grow it for each request saves 0.3 us.
+        # headers, too: not to grow it for each request saves 0.9 us.
         self._base: Environ = {
             "REQUEST_METHOD": "",
             "SCRIPT_NAME": self._removed_prefix,

@@ -3,9 +3,11 @@ import sys
 
 import pytest
 
+from paste_ajp.protocol.codes import FRONT_END_ATTRIBUTES
 from paste_ajp.settings import Settings
 from paste_ajp.version import SERVER_SOFTWARE
 from paste_ajp.wsgi.environ import (
+    BUILT_IN_ATTRIBUTES,
     LEARNT_NAMES,
     LOGGED_NAMES,
     EnvironBuilder,
@@ -254,6 +256,10 @@ def test_remote_user_that_is_distrusted_does_not_stay_in_the_request():
     builder = EnvironBuilder(Settings(trust_remote_user=False))
     builder.build(request, FakeExchange(request))
     assert request.attributes == {}
+
+
+def test_decoder_checks_every_attribute_that_is_taken_unasked():
+    assert set(BUILT_IN_ATTRIBUTES) == FRONT_END_ATTRIBUTES
 
 
 def test_certificate_has_lines():
