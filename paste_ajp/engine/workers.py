@@ -7,11 +7,11 @@ between a request and its thread. More runners would only fight for the lock.
 
 A second thread is the *watcher*. Every few milliseconds (less when it finds cause)
 it looks whether a runner is still in the request it was in at the last look, and has
-used no processor time since: the application waits for something. The watcher then
-*detaches* that runner, which will come back when its request ends, and runs in its
-place; a parked thread becomes the next watcher. So no request waits behind a sleeping
-neighbour. When nothing happens the watcher sleeps too, without a timer, until
-a runner has work again.
+neither used processor time since nor waited for a processor: the application waits
+for something else. The watcher then *detaches* that runner, which will come back when
+its request ends, and runs in its place; a parked thread becomes the next watcher. So
+no request waits behind a sleeping neighbour. When nothing happens the watcher sleeps
+too, without a timer, until a runner has work again.
 
 A runner that knows that it is going to wait, for a piece of an upload, steps aside
 without being found out.
@@ -144,6 +144,30 @@ class Worker:
             return time.clock_gettime(self.cpu_clock)
         except OSError:
             return None
+
+    def is_runnable(self) -> bool:
+        """Does it run, or wait for a processor only? False where nothing tells.
+
+        A runner that wakes a front end on its own processor lets it go first. Taking
+        that for waiting replaced 350 runners a second, for a fifth of the time that
+        a request took.
+        """
+        thread = self.thread
+        if thread is None or not sys.platform.startswith("linux"):
+            return False
+        try:
+            path = f"/proc/self/task/{thread.native_id}/stat"
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fields = os.read(descriptor, 256)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        # After the name, which is in brackets and may hold some. Source: proc(5).
+        return fields[fields.rfind(b")") + 2 :][:1] == b"R"
 
 
 def runners_that_help() -> int:
@@ -486,7 +510,7 @@ class Crew:
         computed = used - runner.cpu
         runner.cpu = used
         runner.seen_since = now
-        if computed >= since / 2:
+        if computed >= since / 2 or runner.is_runnable():
             return now - runner.busy_since > PATIENCE
         return True
 

@@ -100,9 +100,18 @@ SYSTEM_CALLS: Final = {
     # Eight chunks, seven of which are asked for. The first is too long for one recv(),
     # so its rest is acknowledged at once; and as the buffer was full the socket is
     # read once more before it is waited for. The poller looks away meanwhile, and
-    # another thread takes the turn at it where a chunk has to be waited for.
+    # another thread takes the turn at it where a chunk has to be waited for. If that
+    # one is slow, the next watcher asks /proc whether it runs.
     "/upload": Counter(
-        recvfrom=11, sendto=8, epoll_wait=3, setsockopt=1, epoll_ctl=2, futex=40
+        recvfrom=11,
+        sendto=8,
+        epoll_wait=3,
+        setsockopt=1,
+        epoll_ctl=2,
+        futex=40,
+        openat=2,
+        read=2,
+        close=2,
     ),
 }
 

@@ -1,11 +1,14 @@
 """The crew over a fake Work: its channels are callables that it calls in a thread."""
 
+import hashlib
+import sys
 import threading
 import time
 from collections import deque
 
 import pytest
 
+from paste_ajp.engine import workers
 from paste_ajp.engine.workers import CRASH_PAUSE, Crew, Role, Worker, runners_that_help
 
 DEADLINE = 10.0
@@ -155,6 +158,48 @@ def test_request_behind_one_that_computes_is_served(make_crew):
     work.put(compute)
     serve(work)
     served.set()
+
+
+def test_request_that_lacks_nothing_but_a_processor_is_not_taken_for_waiting(
+    make_crew, monkeypatch
+):
+    monkeypatch.setattr(Worker, "cpu_seconds", lambda self: 0.0)
+    monkeypatch.setattr(Worker, "is_runnable", lambda self: True)
+    monkeypatch.setattr(workers, "PATIENCE", DEADLINE)
+    _, work = make_crew()
+    (first,) = block(work, 1)
+    second = Call()
+    work.put(second)
+    assert not second.entered.wait(0.1)  # some twenty looks
+
+    monkeypatch.setattr(Worker, "is_runnable", lambda self: False)
+
+    assert second.done.wait(DEADLINE)
+    release(first)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux's /proc")
+def test_thread_is_runnable_while_it_computes_and_not_while_it_waits():
+    worker = Worker("paste_ajp-unit) R", Role.RUNNER)
+    gate = threading.Event()
+    computes = True
+
+    def run():
+        while computes:  # and without the interpreter's lock
+            hashlib.pbkdf2_hmac("sha256", b"x", b"y", 10_000)
+        gate.wait(DEADLINE)
+
+    worker.thread = threading.Thread(target=run, name=worker.name)
+    worker.thread.start()
+    try:
+        wait_until(worker.is_runnable)
+        computes = False
+        wait_until(lambda: not worker.is_runnable())
+    finally:
+        computes = False
+        gate.set()
+        worker.thread.join(DEADLINE)
+    wait_until(lambda: not worker.is_runnable())  # it ends soon after join()
 
 
 def test_thread_that_steps_aside_is_replaced_before_it_waits(make_crew):
