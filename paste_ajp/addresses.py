@@ -116,11 +116,10 @@ def _tcp_host(host: str) -> str:
     return host
 
 
-@dataclass(frozen=True)
 class Host:
     """Converts to a host to bind: a name, an address, or ``""`` for all."""
 
-    expects: str = "a host name, an IP address, or * for every address"
+    expects = "a host name, an IP address, or * for every address"
 
     def __call__(self, value: object) -> str:
         if not isinstance(value, str):
@@ -134,11 +133,10 @@ class Host:
         return _tcp_host(host)
 
 
-@dataclass(frozen=True)
 class OneAddress:
     """Converts to one :class:`Address` of kind tcp."""
 
-    expects: str = "host:port, [IPv6 address]:port or *:port"
+    expects = "host:port, [IPv6 address]:port or *:port"
 
     def __call__(self, value: object) -> Address:
         if isinstance(value, Address):
@@ -151,7 +149,6 @@ class OneAddress:
         return address
 
 
-@dataclass(frozen=True)
 class Addresses:
     """Converts a text or several texts to a tuple of :class:`Address`.
 
@@ -159,7 +156,7 @@ class Addresses:
     can only come in a sequence, whose items are not split.
     """
 
-    expects: str = (
+    expects = (
         "addresses as host:port, [IPv6 address]:port, *:port, unix:/path, fd://N or"
         " systemd"
     )
@@ -251,11 +248,10 @@ _MAPPED_BITS = 96
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
-@dataclass(frozen=True)
 class Peers:
     """Converts a text or several texts to :class:`AllowedServers`."""
 
-    expects: str = "IP addresses, networks as 10.0.0.0/8, host names, or * for all"
+    expects = "IP addresses, networks as 10.0.0.0/8, host names, or * for all"
 
     def __call__(self, value: object) -> AllowedServers:
         if isinstance(value, AllowedServers):

@@ -222,11 +222,11 @@ def _text(value: object) -> str:
     return str(value).strip()
 
 
-@dataclass(frozen=True)
 class Text:
     """Converts to a str without outer blanks; ``expects`` is for the reader."""
 
-    expects: str
+    def __init__(self, expects: str) -> None:
+        self.expects = expects
 
     def __call__(self, value: object) -> str:
         if not isinstance(value, str):
@@ -234,12 +234,12 @@ class Text:
         return value.strip()
 
 
-@dataclass(frozen=True)
 class Whole:
     """Converts to an int from ``least`` to ``most``, both included."""
 
-    least: int
-    most: int
+    def __init__(self, least: int, most: int) -> None:
+        self.least = least
+        self.most = most
 
     @property
     def expects(self) -> str:
@@ -258,12 +258,12 @@ class Whole:
 _SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 
 
-@dataclass(frozen=True)
 class Size:
     """Converts ``65536``, ``64K`` or ``512M`` to a number of bytes."""
 
-    least: int
-    most: int
+    def __init__(self, least: int, most: int) -> None:
+        self.least = least
+        self.most = most
 
     @property
     def expects(self) -> str:
@@ -283,11 +283,11 @@ class Size:
 _SECONDS_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-@dataclass(frozen=True)
 class Seconds:
     """Converts ``30``, ``0.5``, ``500ms``, ``2m`` or ``1h`` to seconds."""
 
-    most: float = 86400.0
+    def __init__(self, most: float = 86400.0) -> None:
+        self.most = most
 
     @property
     def expects(self) -> str:
@@ -309,11 +309,10 @@ _TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
 _FALSE = frozenset({"false", "no", "off", "n", "f", "0"})
 
 
-@dataclass(frozen=True)
 class Switch:
     """Converts PasteDeploy's words for true and false to a bool."""
 
-    expects: str = "true or false (yes, no, on, off, 1, 0)"
+    expects = "true or false (yes, no, on, off, 1, 0)"
 
     def __call__(self, value: object) -> bool:
         word = _text(value).lower()
@@ -341,7 +340,6 @@ class Choice:
         return word
 
 
-@dataclass(frozen=True)
 class Maybe:
     """Converts ``word`` and an empty value to None, all else by ``convert``.
 
@@ -350,9 +348,12 @@ class Maybe:
     variable that nobody set.
     """
 
-    convert: Converter
-    word: str = "none"
-    takes_empty: bool = True
+    def __init__(
+        self, convert: Converter, word: str = "none", takes_empty: bool = True
+    ) -> None:
+        self.convert = convert
+        self.word = word
+        self.takes_empty = takes_empty
 
     @property
     def expects(self) -> str:
@@ -371,14 +372,13 @@ class Maybe:
         return self.convert(value)
 
 
-@dataclass(frozen=True)
 class Secret:
     """Converts to a text that is not empty, or None where none is given.
 
     An empty one is refused: it comes from a variable that nobody set.
     """
 
-    expects: str = "a printable text"
+    expects = "a printable text"
 
     def __call__(self, value: object) -> str | None:
         if value is None:
@@ -393,11 +393,10 @@ class Secret:
         return secret
 
 
-@dataclass(frozen=True)
 class PathPrefix:
     """Converts to a URL path without its last slash; the root becomes ``""``."""
 
-    expects: str = "a URL path that begins with /, percent-decoded, or nothing"
+    expects = "a URL path that begins with /, percent-decoded, or nothing"
 
     def __call__(self, value: object) -> str:
         if not isinstance(value, str):
@@ -410,11 +409,10 @@ class PathPrefix:
         return path
 
 
-@dataclass(frozen=True)
 class WholeNamePattern:
     """Converts to a compiled regular expression, to be used by ``fullmatch``."""
 
-    expects: str = "a regular expression for the whole name"
+    expects = "a regular expression for the whole name"
 
     def __call__(self, value: object) -> re.Pattern[str]:
         if isinstance(value, re.Pattern):
@@ -427,14 +425,13 @@ class WholeNamePattern:
             raise UnfitError(str(error)) from None
 
 
-@dataclass(frozen=True)
 class Mode:
     """Converts octal digits (``660``, ``0o660``) to permission bits.
 
     An int is taken as the bits themselves, as ``os.chmod`` takes them.
     """
 
-    expects: str = "permission bits in octal, as 660"
+    expects = "permission bits in octal, as 660"
 
     def __call__(self, value: object) -> int:
         if isinstance(value, int) and not isinstance(value, bool):
@@ -450,14 +447,14 @@ class Mode:
 _MOST_ACCOUNT = 2**32 - 2
 
 
-@dataclass(frozen=True)
 class Account:
     """Converts to the name or number, as a str, of a user or a group.
 
     Whether this machine knows the name is asked where it is needed.
     """
 
-    expects: str
+    def __init__(self, expects: str) -> None:
+        self.expects = expects
 
     def __call__(self, value: object) -> str:
         name = _text(value)
