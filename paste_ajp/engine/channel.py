@@ -644,21 +644,30 @@ class Channel:
         except OSError as error:
             raise self._gone(error) from None
 
-    def send_gathered(self, buffers: list[bytes | memoryview]) -> None:
-        """Send buffers as if they were joined. Raises FrontEndGone."""
+    def send_gathered(self, buffers: list[bytes | memoryview], size: int) -> None:
+        """Send buffers, ``size`` bytes in all, as if joined. Raises FrontEndGone."""
         if self.answer_claim is not None:
             self._claim_answer()
         try:
-            for start in range(0, len(buffers), GATHERED):
-                batch = buffers[start : start + GATHERED]
-                if not CAN_GATHER:
-                    self._sock.sendall(b"".join(batch))
-                    continue
-                sent = self._sock.sendmsg(batch)
-                if sent < sum(map(len, batch)):  # the time was up, or a signal came
-                    self._sock.sendall(b"".join(batch)[sent:])
+            if len(buffers) > GATHERED or not CAN_GATHER:
+                self._send_batches(buffers)
+                return
+            sent = self._sock.sendmsg(buffers)
+            if sent < size:  # the time was up, or a signal came
+                self._sock.sendall(b"".join(buffers)[sent:])
         except OSError as error:
             raise self._gone(error) from None
+
+    def _send_batches(self, buffers: list[bytes | memoryview]) -> None:
+        """Send more buffers than one sendmsg() takes, or without it."""
+        for start in range(0, len(buffers), GATHERED):
+            batch = buffers[start : start + GATHERED]
+            if not CAN_GATHER:
+                self._sock.sendall(b"".join(batch))
+                continue
+            sent = self._sock.sendmsg(batch)
+            if sent < sum(map(len, batch)):
+                self._sock.sendall(b"".join(batch)[sent:])
 
     def _gone(self, error: OSError) -> FrontEndGone:
         """Say why nothing more can be sent."""
@@ -691,14 +700,14 @@ class Channel:
         self._connection.sent_response(reuse)
         self._ended = reuse
 
-    def finish_gathered(self, buffers: list[bytes | memoryview]) -> None:
-        """Send buffers and the End Response in one piece."""
+    def finish_gathered(self, buffers: list[bytes | memoryview], size: int) -> None:
+        """Send buffers, ``size`` bytes in all, and the End Response in one piece."""
         server = self._server
         reuse = self._may_reuse and self._connection.may_reuse
         if reuse and server.surplus:
             reuse = server.keeps_connection()
         buffers.append(END_REUSE if reuse else END_CLOSE)
-        self.send_gathered(buffers)
+        self.send_gathered(buffers, size + len(END_REUSE))
         self._connection.sent_response(reuse)
         self._ended = reuse
 

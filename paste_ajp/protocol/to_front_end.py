@@ -293,23 +293,24 @@ def encode_body(
         # Packed and joined right here: 0.18 us, with calls and "%" 0.30 us.
         head = _pack_chunk_head(0x4142, length + 4, 3, length)
         return b"".join((head, data, b"\x00"))
-    return b"".join(body_buffers(data, packet_size))
+    return b"".join(body_buffers(data, packet_size)[0])
 
 
 def body_buffers(
     data: bytes | bytearray | memoryview, packet_size: int = DEFAULT_PACKET_SIZE
-) -> list[bytes | memoryview]:
+) -> tuple[list[bytes | memoryview], int]:
     """Cut ``data`` as encode_body does, into buffers for a gathered write.
 
-    No byte of the body is copied. There are two buffers for each packet, and one
-    more at the end.
+    Returns them and the number of their bytes. No byte of the body is copied. There
+    are two buffers for each packet, and one more at the end.
     """
     size = packet_size - RESPONSE_CHUNK_OVERHEAD
     length = len(data)
     if not length:
-        return []
+        return [], 0
     view = memoryview(data)
     whole, rest = divmod(length, size)
+    packets = whole + 1 if rest else whole
     # All full packets open with the same seven bytes, and the NUL that ends one
     # stands right before the next: one shared object for both.
     head = encode_chunk_head(size)
@@ -323,7 +324,7 @@ def body_buffers(
         buffers.append(b"\x00" + head if whole else head)
         buffers.append(view[whole * size :])
     buffers.append(b"\x00")
-    return buffers
+    return buffers, length + packets * RESPONSE_CHUNK_OVERHEAD
 
 
 def encode_bodies(

@@ -62,10 +62,13 @@ class Exchange(Protocol):
     def finish(self, data: bytes) -> None:
         """Send `data` and the End Response, in one piece where they fit one."""
 
-    def send_gathered(self, buffers: list[bytes | memoryview]) -> None:
-        """Send whole packets that lie in several places, as if they were joined."""
+    def send_gathered(self, buffers: list[bytes | memoryview], size: int) -> None:
+        """Send whole packets that lie in several places, as if they were joined.
 
-    def finish_gathered(self, buffers: list[bytes | memoryview]) -> None:
+        ``size`` is the number of their bytes. The list may be changed.
+        """
+
+    def finish_gathered(self, buffers: list[bytes | memoryview], size: int) -> None:
         """Send them and the End Response, in one piece."""
 
     def do_not_reuse(self) -> None:

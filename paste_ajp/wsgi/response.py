@@ -421,13 +421,18 @@ class Response:
         if total < len(pieces) * LEAST_PIECE:
             pieces = [b"".join(pieces)]  # or each would have a packet of its own
         buffers: list[bytes | memoryview] = []
+        size = 0
         if not self.headers_sent:
-            buffers.append(self._head())
+            head = self._head()
+            buffers.append(head)
+            size = len(head)
         for piece in pieces:
-            buffers += body_buffers(piece, self._packet_size)
+            cut, count = body_buffers(piece, self._packet_size)
+            buffers += cut
+            size += count
         self._sent = total
         self.finished = True
-        self._exchange.finish_gathered(buffers)
+        self._exchange.finish_gathered(buffers, size)
 
     def _know_length(self, total: int) -> None:
         """Add the Content-Length, unless there is none to state."""
@@ -466,16 +471,18 @@ class Response:
             if packets:
                 send(packets + FLUSH if flush else packets)
             return not surplus
-        buffers = body_buffers(data, self._packet_size)
+        buffers, size = body_buffers(data, self._packet_size)
         if head:
             buffers.insert(0, head)
+            size += len(head)
         if complete and self._exchange.body_is_complete:
             self.finished = True
-            self._exchange.finish_gathered(buffers)
+            self._exchange.finish_gathered(buffers, size)
         else:
             if flush:
                 buffers.append(FLUSH)
-            self._exchange.send_gathered(buffers)
+                size += len(FLUSH)
+            self._exchange.send_gathered(buffers, size)
         return not surplus
 
     def _send_file(self, wrapper: FileWrapper) -> bool:

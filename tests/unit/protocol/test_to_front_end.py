@@ -257,7 +257,7 @@ def test_small_body_is_one_packet():
 def test_empty_body_is_no_packet():
     assert (encode_body(b""), body_buffers(b""), list(encode_bodies(b""))) == (
         b"",
-        [],
+        ([], 0),
         [],
     )
 
@@ -268,7 +268,14 @@ def test_flush_is_an_empty_packet_with_its_nul():
 
 @pytest.mark.parametrize(
     ("length", "packets"),
-    [(8183, [8183]), (8184, [8184]), (8185, [8184, 1]), (16368, [8184, 8184])],
+    [
+        (0, []),
+        (1, [1]),
+        (8183, [8183]),
+        (8184, [8184]),
+        (8185, [8184, 1]),
+        (16368, [8184, 8184]),
+    ],
 )
 def test_body_is_cut_at_the_packet_size(length, packets):
     data = bytes(range(256)) * 64
@@ -282,7 +289,8 @@ def test_body_is_cut_at_the_packet_size(length, packets):
     assert encode_body(body) == expected
     assert encode_body(memoryview(body)) == expected
     assert encode_body(bytearray(body)) == expected
-    assert b"".join(body_buffers(body)) == expected
+    buffers, size = body_buffers(body)
+    assert (b"".join(buffers), size) == (expected, len(expected))
     assert b"".join(encode_bodies(body)) == expected
 
 

@@ -89,10 +89,12 @@ class FakeExchange:
         self.send(data + (END_REUSE if self.may_reuse else END_CLOSE))
         self.finished += 1
 
-    def send_gathered(self, buffers):
+    def send_gathered(self, buffers, size):
+        assert size == sum(map(len, buffers))
         self.send(b"".join(buffers))
 
-    def finish_gathered(self, buffers):
+    def finish_gathered(self, buffers, size):
+        assert size == sum(map(len, buffers))
         self.finish(b"".join(buffers))
 
     def do_not_reuse(self):
