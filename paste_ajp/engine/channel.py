@@ -511,6 +511,8 @@ class Channel:
                 self._is_paused = True
                 self._server.pause(self)
             self._send_ask(connection.ask_body)
+            if self._body_flags:
+                self._let_others_poll()  # it cannot be here yet
         elif connection.has_buffered or not self._body_bytes:
             self._acknowledge()
             if not self._body_bytes and self.request.looks_like_lighttpd:
@@ -543,10 +545,13 @@ class Channel:
                 raise self._body_late() from None
         except OSError as error:
             raise FrontEndGone(f"the front end left while sending: {error}") from error
-        # From here on it waits for the front end, chunk by chunk.
+        self._let_others_poll()
+        return self._await_body()
+
+    def _let_others_poll(self) -> None:
+        """From here on this thread waits for the front end, chunk by chunk."""
         self._body_flags = 0
         self._server.step_aside()
-        return self._await_body()
 
     def _body_late(self) -> BodyTimeout:
         self._may_reuse = False

@@ -528,37 +528,40 @@ class Crew:
             # come back to be counted.
             self._work.wake()
 
-    def _detach(self, runner: Worker, watcher: Worker) -> None:
-        """Give a runner's place to the watcher. The caller holds the lock."""
+    def _detach(self, runner: Worker, successor: Worker) -> None:
+        """Give a runner's place to another. The caller holds the lock."""
         runner.detached = True
         self._runners.remove(runner)
         self._detached += 1
         self.full = self._detached >= self._limit
-        self._watcher = None
-        self._assign(watcher, self._next_role())
+        if self._watcher is successor:
+            self._watcher = None
+        self._assign(successor, self._next_role())
         if self._watcher is None:
             self._appoint_watcher()
 
     def step_aside(self) -> None:
-        """Let the watcher run in place of the calling thread, which has to wait.
+        """Let another thread run in place of the calling one, which has to wait.
 
         Without it the watcher would find out, after some time, and others wait that
-        long: uploads of 64 KB, 16 at a time, went from 2.4k to 4.4k a second.
+        long: uploads of 64 KB, 16 at a time, went from 2.4k to 4.4k a second. A parked
+        thread is taken first: the watcher would have to be replaced, by a second
+        wake-up.
         """
         ident = threading.get_ident()
         with self._lock:
-            watcher = self._watcher
             for runner in self._runners:
                 if runner.ident == ident and runner.busy is not None:
                     break
             else:
                 return  # it has been replaced already, or is none of ours
-            if watcher is None:
+            successor = self._parked.pop() if self._parked else self._watcher
+            if successor is None:
                 return
             runner.seen_serial = runner.serial
             runner.busy_since = self._clock()
-            self._detach(runner, watcher)
-        watcher.rouse()
+            self._detach(runner, successor)
+        successor.rouse()
 
     def _look_for_overdue(self, now: float) -> None:
         for worker in self.busy_workers():

@@ -103,7 +103,7 @@ SYSTEM_CALLS: Final = {
     # another thread takes the turn at it where a chunk has to be waited for. If that
     # one is slow, the next watcher asks /proc whether it runs.
     "/upload": Counter(
-        recvfrom=11,
+        recvfrom=10,
         sendto=8,
         epoll_wait=3,
         setsockopt=1,
