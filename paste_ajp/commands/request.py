@@ -33,6 +33,7 @@ from paste_ajp.commands.connecting import (
     read_address,
     seconds_or_zero,
 )
+from paste_ajp.commands.forms import Form, FormError, parse_field, reads_stdin
 from paste_ajp.commands.progress import Progress
 from paste_ajp.options import SettingError
 from paste_ajp.tracing import Conversation, Event, format_event
@@ -76,14 +77,21 @@ def _add_request_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="'NAME: VALUE'",
         help="add a header; 'NAME:' leaves one out that would be sent; @FILE has many",
     )
-    for flags, kind, text in (
-        (("-d", "--data", "--data-ascii"), "text", "a form's data; @FILE reads it"),
-        (("--data-binary",), "binary", "the body as it is; @FILE reads it"),
-        (("--data-raw",), "raw", "the body as it is, an @ too"),
-        (("--data-urlencode",), "encode", "NAME=VALUE, percent-encoded"),
+    for kind, flags, text in (
+        ("text", ["-d", "--data", "--data-ascii"], "a form's data; @FILE reads it"),
+        ("binary", ["--data-binary"], "the body as it is; @FILE reads it"),
+        ("raw", ["--data-raw"], "the body as it is, an @ too"),
+        ("encode", ["--data-urlencode"], "NAME=VALUE, percent-encoded"),
     ):
         group.add_argument(
             *flags, dest="data", action=_Data, kind=kind, metavar="DATA", help=text
+        )
+    for kind, flags, text in (
+        ("field", ["-F", "--form"], "a form's field; @FILE sends a file"),
+        ("string", ["--form-string"], "a form's field as it is, an @ too"),
+    ):
+        group.add_argument(
+            *flags, dest="form", action=_Data, kind=kind, metavar="NAME=TEXT", help=text
         )
     group.add_argument(
         "-G", "--get", action="store_true", help="put the data into the query"
@@ -278,10 +286,15 @@ class _Run:
         if body is not None and arguments.get:
             query = "&".join(part for part in (query, body.decode("latin-1")) if part)
             body = None
-        method = arguments.method or self._usual_method(body)
+        form = self._form()
+        method = arguments.method or self._usual_method(body is not None or bool(form))
         source = None if body is None else self._counted([body], len(body))
         headers = self._headers(kind if body is not None else "")
         length: int | None = None if body is None else len(body)
+        if form is not None:
+            headers = self._headers(form.content_type)
+            source = self._counted(form.pieces(), form.length)
+            length = form.length
         if arguments.upload_file is not None:
             file, length = self._open_upload(arguments.upload_file)
             source = self._counted(_pieces(file), length)
@@ -305,12 +318,47 @@ class _Run:
             max_time=arguments.max_time or None,
         )
 
-    def _usual_method(self, body: bytes | None) -> str:
+    def _usual_method(self, has_body: bool) -> str:
         if self._arguments.head:
             return "HEAD"
         if self._arguments.upload_file is not None:
             return "PUT"
-        return "GET" if body is None else "POST"
+        return "POST" if has_body else "GET"
+
+    def _form(self) -> Form | None:
+        """Make the body of -F."""
+        arguments = self._arguments
+        if not arguments.form:
+            return None
+        for flag, other in (
+            ("--data", arguments.data),
+            ("--upload-file", arguments.upload_file),
+            ("--get", arguments.get),
+        ):
+            if other:
+                raise SettingError("--form", arguments.form[0][1], f"{flag} is too")
+        plain = [kind == "string" for kind, _ in arguments.form]
+        texts = [text for _, text in arguments.form]
+        stdin = b""
+        if any(
+            reads_stdin(text)
+            for text, is_plain in zip(texts, plain, strict=True)
+            if not is_plain
+        ):
+            stdin = sys.stdin.buffer.read()
+        fields = []
+        for text, is_plain in zip(texts, plain, strict=True):
+            try:
+                fields.append(parse_field(text, is_plain=is_plain, stdin=stdin))
+            except FormError as error:
+                raise SettingError("--form", text, str(error)) from error
+        try:
+            form = Form(fields)
+        except OSError as error:
+            problem = SettingError("--form", str(error.filename), error.strerror or "?")
+            raise _Failure(problem, EXIT_READ) from error
+        self._stack.callback(form.close)
+        return form
 
     def _body(self) -> tuple[bytes | None, str]:
         """Join all data, as curl does; with the Content-Type that goes with it."""

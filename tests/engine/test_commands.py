@@ -236,6 +236,22 @@ def test_request_uploads_a_file(run, tmp_path):
     assert told(out)["length"] == 100_000
 
 
+def test_request_sends_a_form_with_files(run, tmp_path):
+    (tmp_path / "file.bin").write_bytes(b"x" * 100_000)
+    flags = ("-F", "a=1", "-F", f"f=@{tmp_path}/file.bin", "--form-string", "b=@2")
+    _, out, _ = run("request", *flags, path="/dump")
+    facts = told(out)
+    assert facts["REQUEST_METHOD"] == "POST"
+    assert facts["CONTENT_TYPE"].startswith("multipart/form-data; boundary=")
+    assert int(facts["CONTENT_LENGTH"]) == facts["body.length"] > 100_000
+
+    _, sent, _ = run("request", *flags, path="/echo")
+
+    assert sent.count(b"x" * 100_000) == 1
+    assert b'name="a"\r\n\r\n1\r\n' in sent
+    assert b'name="b"\r\n\r\n@2\r\n' in sent
+
+
 def test_request_sends_chunks_on_demand(run):
     _, out, _ = run("request", "--chunked", "-d", "abc", path="/dump")
     facts = told(out)
@@ -310,6 +326,11 @@ def test_request_that_waits_too_long_is_28(capfd, flag, said):
     [
         (("-H", "novalue"), "--header = 'novalue': expected NAME: VALUE"),
         (("--attribute", "x"), "--attribute = 'x': expected NAME=VALUE"),
+        (("-F", "x"), "--form = 'x': expected NAME=TEXT, NAME=@FILE or NAME=<FILE"),
+        (("-F", "x=@"), "--form = 'x=@': no file after @"),
+        (("-F", "a=1", "-d", "b=2"), "--form = 'a=1': --data is too"),
+        (("-F", "a=1", "-T", "b"), "--form = 'a=1': --upload-file is too"),
+        (("-F", "a=1", "-G"), "--form = 'a=1': --get is too"),
         (("-X", "BAD METHOD"), "request = "),
         (("-H", "X-A: a\nb"), "request = "),
         (("-H", "Content-Length: x", "-d", "a"), "request = "),
@@ -328,6 +349,8 @@ def test_request_that_cannot_be_sent_is_2(run, flags, problem):
     ("flags", "status", "problem"),
     [
         (("-d", "@/none"), 26, "data = '@/none': No such file or directory"),
+        (("-F", "a=@/none"), 26, "--form = '/none': No such file or directory"),
+        (("-F", "a=</"), 26, "--form = '/': Is a directory"),
         (("-T", "/none"), 26, "--upload-file = '/none': No such file or directory"),
         (("-o", "/none/x"), 23, "--output = '/none/x': No such file or directory"),
     ],
