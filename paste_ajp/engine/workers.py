@@ -45,6 +45,9 @@ LONGEST_LOOK: Final = 0.005
 #: Seconds from the look that found a runner busy to the one that tells why.
 SECOND_LOOK: Final = 0.00005
 
+#: Seconds by which a look that only waited for a processor is late at the most.
+LATE: Final = 0.002
+
 #: Seconds for which a runner may compute before another thread may compete with it.
 PATIENCE: Final = 0.02
 
@@ -463,28 +466,38 @@ class Crew:
             else:
                 quiet = 0
             activity = total
+            is_late = False
             if quiet > QUIET_LOOKS:
-                if self._sleep(watcher, runners):
+                if self._sleep(watcher):
                     quiet = 0
             else:
-                watcher.wake.acquire(timeout=SECOND_LOOK if again else self._look)
+                wait = SECOND_LOOK if again else self._look
+                due = self._clock() + wait
+                watcher.wake.acquire(timeout=wait)
+                is_late = self._clock() > due + LATE
             if self._watcher is not watcher:
                 return  # a runner has stepped aside
             now = self._clock()
+            before = runners
+            runners = list(self._runners)  # others, where one has stepped aside
             for runner in runners:
-                if self._is_stuck(runner, now):
+                if self._is_stuck(runner, now, is_late):
                     self._replace(runner, watcher)
                     return
             # A runner that has just begun is looked at once more, and soon.
             again = not again and any(runner.seen_since == now for runner in runners)
-            self._look = min(LONGEST_LOOK, self._look * 1.05)
+            if runners == before:
+                self._look = min(LONGEST_LOOK, self._look * 1.05)
             if self._application_timeout:
                 self._look_for_overdue(now)
 
-    def _sleep(self, watcher: Worker, runners: list[Worker]) -> bool:
+    def _sleep(self, watcher: Worker) -> bool:
         """Sleep until a runner has work; False when it has some already."""
         self._watcher_sleeps = True
-        if any(runner.busy is not None for runner in runners) or self._stopping:
+        # Asked after that is said, and of those who run now: whoever takes a request
+        # from here on wakes the watcher.
+        is_busy = any(runner.busy is not None for runner in list(self._runners))
+        if is_busy or self._stopping:
             self._watcher_sleeps = False
             return True
         timeout = -1.0
@@ -494,8 +507,13 @@ class Crew:
         self._watcher_sleeps = False
         return woken
 
-    def _is_stuck(self, runner: Worker, now: float) -> bool:
-        """Is it in the same request as at the last look, and getting nowhere?"""
+    def _is_stuck(self, runner: Worker, now: float, is_late: bool) -> bool:
+        """Is it in the same request as at the last look, and getting nowhere?
+
+        One that could run, and has not got a processor, gets another look's time for
+        that. A late look had to wait for the interpreter's lock, which another thread
+        computes with, and each question to /proc would have to wait as long again.
+        """
         if runner.busy is None or runner.detached:
             return False
         if runner.seen_serial != runner.serial:
@@ -510,9 +528,11 @@ class Crew:
         computed = used - runner.cpu
         runner.cpu = used
         runner.seen_since = now
-        if computed >= since / 2 or runner.is_runnable():
+        if computed >= since / 2:
             return now - runner.busy_since > PATIENCE
-        return True
+        if now - runner.busy_since >= LONGEST_LOOK or is_late:
+            return True
+        return not runner.is_runnable()
 
     def _replace(self, runner: Worker, watcher: Worker) -> None:
         """Detach a stuck runner, and run in its place."""

@@ -8,8 +8,14 @@ from collections import deque
 
 import pytest
 
-from paste_ajp.engine import workers
-from paste_ajp.engine.workers import CRASH_PAUSE, Crew, Role, Worker, runners_that_help
+from paste_ajp.engine.workers import (
+    CRASH_PAUSE,
+    LONGEST_LOOK,
+    Crew,
+    Role,
+    Worker,
+    runners_that_help,
+)
 
 DEADLINE = 10.0
 
@@ -160,46 +166,93 @@ def test_request_behind_one_that_computes_is_served(make_crew):
     served.set()
 
 
-def test_request_that_lacks_nothing_but_a_processor_is_not_taken_for_waiting(
-    make_crew, monkeypatch
+@pytest.fixture
+def computing():
+    """A thread that computes, without the interpreter's lock, for most of its time."""
+    done = threading.Event()
+
+    def compute():
+        while not done.is_set():
+            hashlib.pbkdf2_hmac("sha256", b"x", b"y", 100_000)
+
+    thread = threading.Thread(target=compute, name="paste_ajp-unit) R")
+    thread.start()
+    yield thread
+    done.set()
+    thread.join(DEADLINE)
+
+
+@pytest.fixture
+def waiting():
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait, args=(DEADLINE,))
+    thread.start()
+    yield thread
+    done.set()
+    thread.join(DEADLINE)
+
+
+def worker_of(thread):
+    worker = Worker(thread.name, Role.RUNNER)
+    worker.thread = thread
+    return worker
+
+
+on_linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="asks Linux's /proc"
+)
+
+
+@on_linux
+def test_thread_is_runnable_while_it_computes_and_not_while_it_waits(
+    computing, waiting
 ):
-    monkeypatch.setattr(Worker, "cpu_seconds", lambda self: 0.0)
-    monkeypatch.setattr(Worker, "is_runnable", lambda self: True)
-    monkeypatch.setattr(workers, "PATIENCE", DEADLINE)
-    _, work = make_crew()
-    (first,) = block(work, 1)
-    second = Call()
-    work.put(second)
-    assert not second.entered.wait(0.1)  # some twenty looks
-
-    monkeypatch.setattr(Worker, "is_runnable", lambda self: False)
-
-    assert second.done.wait(DEADLINE)
-    release(first)
+    wait_until(worker_of(computing).is_runnable)
+    wait_until(lambda: not worker_of(waiting).is_runnable())
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux's /proc")
-def test_thread_is_runnable_while_it_computes_and_not_while_it_waits():
-    worker = Worker("paste_ajp-unit) R", Role.RUNNER)
-    gate = threading.Event()
-    computes = True
+@on_linux
+def test_thread_that_has_ended_is_not_runnable():
+    thread = threading.Thread(target=bool)
+    thread.start()
+    thread.join()
+    worker = worker_of(thread)
+    wait_until(lambda: not worker.is_runnable())  # its end may take a moment
 
-    def run():
-        while computes:  # and without the interpreter's lock
-            hashlib.pbkdf2_hmac("sha256", b"x", b"y", 10_000)
-        gate.wait(DEADLINE)
 
-    worker.thread = threading.Thread(target=run, name=worker.name)
-    worker.thread.start()
-    try:
-        wait_until(worker.is_runnable)
-        computes = False
-        wait_until(lambda: not worker.is_runnable())
-    finally:
-        computes = False
-        gate.set()
-        worker.thread.join(DEADLINE)
-    wait_until(lambda: not worker.is_runnable())  # it ends soon after join()
+@on_linux
+@pytest.mark.parametrize(
+    ("is_computing", "seconds", "is_late", "expected"),
+    [
+        (True, 0.001, False, False),
+        (
+            True,
+            2 * LONGEST_LOOK,
+            False,
+            True,
+        ),  # long enough for a turn at the processor
+        (True, 0.001, True, True),  # another computes with the lock, and nobody asks
+        (False, 0.001, False, True),
+    ],
+)
+def test_request_that_lacks_nothing_but_a_processor_is_not_taken_for_waiting(
+    make_crew, computing, waiting, is_computing, seconds, is_late, expected
+):
+    crew, _ = make_crew()
+    worker = worker_of(computing if is_computing else waiting)
+    worker.cpu_clock = time.pthread_getcpuclockid(waiting.ident)  # which stands still
+    worker.busy = object()
+    assert not crew._is_stuck(worker, 100.0, False)  # its first look
+    wait_until(lambda: crew._is_stuck(worker, 100.0 + seconds, is_late) is expected)
+
+
+def test_watcher_does_not_sleep_beside_a_runner_that_is_busy():
+    crew = Crew(FakeWork(), limit=2)
+    runner = Worker("paste_ajp-unit", Role.RUNNER)
+    crew._runners.append(runner)  # since the watcher has looked last
+    runner.busy = object()
+    assert crew._sleep(Worker("paste_ajp-unit", Role.WATCHER))
+    assert not crew._watcher_sleeps
 
 
 def test_thread_that_steps_aside_is_replaced_before_it_waits(make_crew):
