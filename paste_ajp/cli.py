@@ -227,6 +227,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     target = source.target()
     source.set_up_logging()
     settings = source.settings()
+    target.choose(settings.app_name)
     server = Server(None, settings, load_application=target.load, source=source)
     if arguments.check:
         # An inherited descriptor is judged by its socket, when it is bound.
@@ -276,7 +277,9 @@ class CommandLine:
 
     def application(self) -> WSGIApplication:
         """Load the application. Raises LoadError."""
-        return self.target().load()
+        target = self.target()
+        target.choose(self.settings().app_name)
+        return target.load()
 
     def close(self) -> None:
         """Close what an application leaves open for its program to close."""
@@ -409,6 +412,10 @@ class IniTarget:
                 return None  # sections for others, and no main one
             raise UsageError(f"{self._path}: {_one_line(error)}") from error
 
+    def choose(self, app_name: str) -> None:
+        """Load the application of that name, unless the command line names one."""
+        self._app_name = self._app_name or app_name or None
+
     def load(self) -> WSGIApplication:
         """Load the application. Raises LoadError."""
         from paste.deploy import loadapp
@@ -441,6 +448,11 @@ class ModuleTarget:
 
     def set_up_logging(self) -> None:
         """Leave logging to the default."""
+
+    def choose(self, app_name: str) -> None:
+        """Refuse the name of an application: this one has no others beside it."""
+        if app_name:
+            raise UsageError(f"{self}: --app-name is for INI files")
 
     def written_settings(self) -> dict[str, object]:
         """Give no settings: a module has none."""

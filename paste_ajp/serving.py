@@ -329,7 +329,10 @@ class Server:
             self._parent.reload()
             return
         self._reload = True
-        server_log.info("asked to reload: run() will return True")
+        server_log.warning(
+            "asked to reload: one process cannot, and ends for whoever started it to"
+            " start it again (run() returns True); SIGUSR2 and processes = 2 can"
+        )
         self._notifier.reloading()
         self._shut_down_aside()
 

@@ -705,6 +705,10 @@ class Connection:
         most = self._receive_limit
         if self._packet_size < most:
             most = self._packet_size
+        if most > DEFAULT_PACKET_SIZE and self._is_raw is not False:
+            # lighttpd answers what is beyond its packet size by several chunks, and
+            # owes one alone. Source: AJP notes 6.4.
+            most = DEFAULT_PACKET_SIZE
         most -= REQUEST_CHUNK_OVERHEAD
         if self._content_length is not None:
             left = self._content_length - self._transferred

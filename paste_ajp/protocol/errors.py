@@ -88,4 +88,7 @@ class HeadersTooLarge(LocalProtocolError):
         self.limit = limit
 
     def __str__(self) -> str:
-        return f"headers make a packet of {self.size} bytes, at most {self.limit} fit"
+        return (
+            f"headers make a packet of {self.size} bytes, at most {self.limit} fit, the"
+            " packet_size"
+        )

@@ -386,6 +386,15 @@ def _(running: Running) -> None:
     assert told["REQUEST_URI"] == "/app/dump/a%2Fb"
 
 
+@promises("httpd-length")
+def _(running: Running) -> None:
+    got = running.ask("GET", "/app/hello")
+    assert got.header("Content-Length") == str(len(got.body))
+    assert running.ask("HEAD", "/app/hello").header("Content-Length") == str(
+        len(got.body)
+    )
+
+
 @promises("httpd-balancer")
 def _(running: Running) -> None:
     for route in ("a", "b"):

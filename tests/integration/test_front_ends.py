@@ -446,6 +446,18 @@ def test_large_packets_carry_large_headers(kind: type[Httpd]) -> None:
         assert answer.body == body
 
 
+@pytest.mark.parametrize("size", [8187, 30_000, MEGABYTE])
+def test_lighttpd_uploads_where_others_have_large_packets(size: int) -> None:
+    body = some_bytes(size)
+    with (
+        serving_process(flags=["--packet-size", "65536"]) as server,
+        Lighttpd(ajp_port=server.port) as front_end,
+    ):
+        for _ in range(2):
+            told = ask(front_end.port, "POST", "/upload", body).json()
+            assert told == {"length": size, "sha256": sha256(body)}
+
+
 def test_headers_too_large_for_a_packet_are_a_500(front_end: FrontEnd) -> None:
     for _ in range(2):
         answer = ask(front_end.port, "GET", "/cookies?count=400")

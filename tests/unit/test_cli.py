@@ -119,6 +119,39 @@ def test_other_sections_can_be_named():
     assert settings().port == 82
 
 
+@pytest.mark.parametrize(
+    ("server", "flags", "served"),
+    [
+        ("app_name = two", (), "two"),
+        ("", ("--app-name", "two"), "two"),
+        ("app_name = main", ("--app-name", "two"), "two"),
+        ("app_name = main", ("x.ini#two",), "two"),
+    ],
+)
+def test_application_of_the_file_is_the_one_that_is_named(server, flags, served):
+    ini(f"[server:main]\nuse = egg:paste_ajp\n{server}")
+    target = () if "x.ini#two" in flags else ("x.ini",)
+    assert cli.main(["serve", *target, *flags]) == 0
+    assert FakeServer.made[-1].application.local == {"name": served}
+    assert FakeServer.made[-1].source.application().local == {"name": served}
+
+
+def test_application_that_the_file_does_not_have_is_an_error(capsys):
+    ini()
+    status, error = fails(capsys, "serve", "--check", "x.ini", "--app-name", "none")
+    assert status == 1
+    assert error.startswith("paste-ajp: cannot load x.ini#none: ")
+
+
+def test_app_name_is_for_ini_files(capsys):
+    module("app = print")
+    status, error = fails(capsys, "serve", "web_app:app", "--app-name", "two")
+    assert (status, error) == (
+        2,
+        "paste-ajp: web_app:app: --app-name is for INI files\n",
+    )
+
+
 def test_ini_file_needs_no_server_section():
     ini()
     assert cli.main(["serve", "x.ini"]) == 0

@@ -832,6 +832,20 @@ def test_raw_chunks_stay_raw():
     assert connection.body_complete
 
 
+def test_lighttpd_is_asked_for_no_more_than_one_of_its_packets_holds():
+    connection = Connection(Role.CONTAINER, packet_size=65536)
+    connection.receive(encode_forward_request(request(100_000, lighttpd=True)))
+    connection.receive(packet(bytes(8188)))
+    assert connection.ask_body() == bytes.fromhex("41 42 00 03 06 1f fa")  # 8186
+
+
+def test_others_are_asked_for_as_much_as_the_packet_size_allows():
+    connection = Connection(Role.CONTAINER, packet_size=65536)
+    connection.receive(encode_forward_request(request(100_000)))
+    connection.receive(packet(b"\xff\xfa" + bytes(65530)))
+    assert connection.ask_body() == bytes.fromhex("41 42 00 03 06 86 a6")  # the rest
+
+
 def test_raw_body_of_one_byte():
     assert assigned(1, lighttpd=True).receive(packet(b"x")) == [BodyChunk(b"x")]
 

@@ -53,7 +53,7 @@ def test_every_error_is_a_protocol_error_and_a_value_error(kind):
         (HeaderRefused("X-Id", "holds LF"), "header 'X-Id': holds LF"),
         (
             HeadersTooLarge(9000, 8192),
-            "headers make a packet of 9000 bytes, at most 8192 fit",
+            "headers make a packet of 9000 bytes, at most 8192 fit, the packet_size",
         ),
     ],
 )
