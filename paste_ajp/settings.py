@@ -308,7 +308,8 @@ class Settings:
     secret_file: str | None = option(
         None,
         Maybe(Text("the path of a file"), word="", takes_empty=False),
-        "A file whose first line is the secret.",
+        "A file whose first line is the secret. A relative path counts from the "
+        "current folder; in an INI file %(here)s stands for the file's own.",
         group=_TRUST,
     )
     secret_required: bool | None = option(
