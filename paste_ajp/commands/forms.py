@@ -11,7 +11,8 @@ import mimetypes
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -19,8 +20,8 @@ from typing import BinaryIO, NamedTuple
 _PIECE = 65536
 _LINE_END = b"\r\n"
 
-#: ``;type=...`` and ``;filename=...`` behind a field, the value perhaps in quotes.
-_OPTION = re.compile(r';\s*(type|filename)=("(?:[^"\\]|\\.)*"|[^;]*)')
+#: What begins ``;type=...`` and ``;filename=...`` behind a field, outside of quotes.
+_OPTION = re.compile(r'"(?:[^"\\]|\\.)*"|;\s*(type|filename)=')
 
 
 class FormError(ValueError):
@@ -39,12 +40,15 @@ class Field(NamedTuple):
     content_type: str
 
 
-def parse_field(text: str, *, is_plain: bool = False, stdin: bytes = b"") -> Field:
+def parse_field(
+    text: str, read_stdin: Callable[[], bytes], *, is_plain: bool = False
+) -> Field:
     """Read a field as curl does.
 
     ``name=content``, ``name=@file`` (sent as a file), ``name=<file`` (its content),
-    with ``;type=...`` and ``;filename=...`` behind; the file ``-`` is ``stdin``. With
-    ``is_plain`` all that follows the first ``=`` is the content. Raises FormError.
+    with ``;type=...`` and ``;filename=...`` behind; the file ``-`` is what
+    ``read_stdin`` gives. With ``is_plain`` all that follows the first ``=`` is the
+    content. Raises FormError.
     """
     name, equals, rest = text.partition("=")
     if not equals:
@@ -59,7 +63,7 @@ def parse_field(text: str, *, is_plain: bool = False, stdin: bytes = b"") -> Fie
     path = _unquoted(value[1:])
     if not path:
         raise FormError(f"no file after {rest[0]}")
-    content: bytes | Path = stdin if path == "-" else Path(path)
+    content: bytes | Path = read_stdin() if path == "-" else Path(path)
     if rest.startswith("@"):
         filename = filename or Path(path).name
         content_type = content_type or (
@@ -68,20 +72,15 @@ def parse_field(text: str, *, is_plain: bool = False, stdin: bytes = b"") -> Fie
     return Field(name, content, filename, content_type)
 
 
-def reads_stdin(text: str) -> bool:
-    """Tell whether a field's file is ``-``."""
-    return _unquoted(_split_options(text.partition("=")[2])[0]) in ("@-", "<-")
-
-
 def _split_options(text: str) -> tuple[str, dict[str, str]]:
-    """Take the options off a field's end; any other semicolon is content."""
-    options: dict[str, str] = {}
-    first = len(text)
-    for found in _OPTION.finditer(text):
-        if found.start() < first:
-            first = found.start()
-        options[found[1]] = _unquoted(found[2].strip())
-    return text[:first], options
+    """Take the options off a field's end; each reaches to the next, or to the end."""
+    begins = [found for found in _OPTION.finditer(text) if found[1]]
+    ends = [found.start() for found in begins[1:]] + [len(text)]
+    options = {
+        found[1]: _unquoted(text[found.end() : end].strip())
+        for found, end in zip(begins, ends, strict=False)
+    }
+    return text[: begins[0].start()] if begins else text, options
 
 
 def _unquoted(text: str) -> str:
@@ -111,7 +110,11 @@ class Form:
                     size = len(field.content)
                 else:
                     file = stack.enter_context(field.content.open("rb"))
-                    size = os.fstat(file.fileno()).st_size
+                    status = os.fstat(file.fileno())
+                    size = status.st_size
+                    if not stat.S_ISREG(status.st_mode):  # a pipe: it has no size
+                        piped = file.read()
+                        file, size = io.BytesIO(piped), len(piped)
                 head = self._head(field)
                 self._parts.append((head, file, size))
                 self.length += len(head) + size + len(_LINE_END)
@@ -125,7 +128,7 @@ class Form:
         if field.filename is not None:
             line += b'; filename="%b"' % _escaped(field.filename)
         if field.content_type:
-            line += b"\r\nContent-Type: %b" % _escaped(field.content_type)
+            line += b"\r\nContent-Type: %b" % _one_line(field.content_type)
         return line + b"\r\n\r\n"
 
     def pieces(self) -> Iterator[bytes]:
@@ -144,5 +147,8 @@ class Form:
 
 
 def _escaped(text: str) -> bytes:
-    text = text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-    return os.fsencode(text)
+    return _one_line(text.replace('"', "%22"))
+
+
+def _one_line(text: str) -> bytes:
+    return os.fsencode(text.replace("\r", "%0D").replace("\n", "%0A"))

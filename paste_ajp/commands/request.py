@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import os
 import sys
 import time
@@ -33,7 +34,7 @@ from paste_ajp.commands.connecting import (
     read_address,
     seconds_or_zero,
 )
-from paste_ajp.commands.forms import Form, FormError, parse_field, reads_stdin
+from paste_ajp.commands.forms import Form, FormError, parse_field
 from paste_ajp.commands.progress import Progress
 from paste_ajp.options import SettingError
 from paste_ajp.tracing import Conversation, Event, format_event
@@ -287,14 +288,17 @@ class _Run:
             query = "&".join(part for part in (query, body.decode("latin-1")) if part)
             body = None
         form = self._form()
-        method = arguments.method or self._usual_method(body is not None or bool(form))
-        source = None if body is None else self._counted([body], len(body))
-        headers = self._headers(kind if body is not None else "")
-        length: int | None = None if body is None else len(body)
-        if form is not None:
-            headers = self._headers(form.content_type)
-            source = self._counted(form.pieces(), form.length)
-            length = form.length
+        source: Iterator[bytes] | None = None
+        length: int | None = None
+        if body is not None:
+            source, length = self._counted([body], len(body)), len(body)
+        elif form is not None:
+            kind, length = form.content_type, form.length
+            source = self._counted(form.pieces(), length)
+        else:
+            kind = ""
+        method = arguments.method or self._usual_method(source is not None)
+        headers = self._headers(kind)
         if arguments.upload_file is not None:
             file, length = self._open_upload(arguments.upload_file)
             source = self._counted(_pieces(file), length)
@@ -337,21 +341,14 @@ class _Run:
         ):
             if other:
                 raise SettingError("--form", arguments.form[0][1], f"{flag} is too")
-        plain = [kind == "string" for kind, _ in arguments.form]
-        texts = [text for _, text in arguments.form]
-        stdin = b""
-        if any(
-            reads_stdin(text)
-            for text, is_plain in zip(texts, plain, strict=True)
-            if not is_plain
-        ):
-            stdin = sys.stdin.buffer.read()
+        read_stdin = functools.cache(sys.stdin.buffer.read)
         fields = []
-        for text, is_plain in zip(texts, plain, strict=True):
+        for kind, text in arguments.form:
             try:
-                fields.append(parse_field(text, is_plain=is_plain, stdin=stdin))
+                field = parse_field(text, read_stdin, is_plain=kind == "string")
             except FormError as error:
                 raise SettingError("--form", text, str(error)) from error
+            fields.append(field)
         try:
             form = Form(fields)
         except OSError as error:

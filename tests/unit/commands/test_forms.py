@@ -2,10 +2,16 @@
 
 import email.parser
 import email.policy
+import os
+import threading
 
 import pytest
 
-from paste_ajp.commands.forms import Field, Form, FormError, parse_field, reads_stdin
+from paste_ajp.commands.forms import Field, Form, FormError, parse_field
+
+
+def no_stdin():
+    raise AssertionError("nothing asks for standard input")
 
 
 def read_back(form):
@@ -30,6 +36,10 @@ def read_back(form):
         ("a=one; two", b"one; two", None, ""),
         ("a=1;type=text/html", b"1", None, "text/html"),
         ("a=1;type=text/html;filename=x", b"1", "x", "text/html"),
+        ("a=1;type=text/html;charset=utf-8", b"1", None, "text/html;charset=utf-8"),
+        ("a=1;type=a/b;x=y;filename=z", b"1", "z", "a/b;x=y"),
+        ('a="1;type=a/b"', b'"1;type=a/b"', None, ""),
+        ('a=1;filename="x;type=y"', b"1", "x;type=y", ""),
         ("a=é", "é".encode(), None, ""),
         ("a=@-", b"in", "-", "application/octet-stream"),
         ("a=@-;filename=x.txt", b"in", "x.txt", "application/octet-stream"),
@@ -38,27 +48,29 @@ def read_back(form):
 )
 def test_field_is_read_as_curl_does(text, content, filename, content_type):
     expected = Field("a", content, filename, content_type)
-    assert parse_field(text, stdin=b"in") == expected
+    assert parse_field(text, lambda: b"in") == expected
 
 
 def test_field_names_a_file(tmp_path):
     path = tmp_path / 'odd;"name.txt'
     quoted = str(path).replace('"', '\\"')
     for text in (f'a=@"{quoted}"', f'a=@"{quoted}";type=text/plain'):
-        assert parse_field(text) == Field("a", path, path.name, "text/plain")
-    assert parse_field(f"a=<{tmp_path}/x.txt") == Field(
+        expected = Field("a", path, path.name, "text/plain")
+        assert parse_field(text, no_stdin) == expected
+    assert parse_field(f"a=<{tmp_path}/x.txt", no_stdin) == Field(
         "a", tmp_path / "x.txt", None, ""
     )
 
 
 def test_plain_field_is_taken_as_it_is():
-    assert parse_field("a=@x;type=y", is_plain=True).content == b"@x;type=y"
+    field = parse_field("a=@x;type=y", no_stdin, is_plain=True)
+    assert field.content == b"@x;type=y"
 
 
 @pytest.mark.parametrize("text", ["", "a", "a=@", "a=<", 'a=@""', "a=@;type=x"])
 def test_field_that_is_none(text):
     with pytest.raises(FormError):
-        parse_field(text)
+        parse_field(text, no_stdin)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +78,15 @@ def test_field_that_is_none(text):
     [("a=@-", True), ("a=<-;type=x", True), ("a=-", False), ("a=@-x", False)],
 )
 def test_stdin_is_read_where_a_file_is_a_dash(text, expected):
-    assert reads_stdin(text) is expected
+    asked = []
+
+    def read_stdin():
+        asked.append(text)
+        return b""
+
+    parse_field(text, read_stdin)
+
+    assert bool(asked) is expected
 
 
 def test_form_can_be_read_back(tmp_path):
@@ -91,6 +111,24 @@ def test_form_can_be_read_back(tmp_path):
         ]
     finally:
         form.close()
+
+
+def test_content_type_keeps_its_quotes():
+    form = Form([Field("a", b"1", None, 'text/plain; charset="utf-8"')])
+    assert b'\r\nContent-Type: text/plain; charset="utf-8"\r\n' in b"".join(
+        form.pieces()
+    )
+
+
+def test_pipe_is_read_to_its_end(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(b"piped",))
+    writer.start()
+    form = Form([Field("a", pipe, None, "")])
+    writer.join()
+    assert [content for _, _, content in read_back(form)] == ["piped"]
+    form.close()
 
 
 def test_each_form_has_a_boundary_of_its_own():
