@@ -273,12 +273,15 @@ class CommandLine:
 
     def settings(self) -> Settings:
         """Read the settings anew, the flags above what a file says."""
-        return Settings.parse(merged(self.target().written_settings(), self.flags))
+        return self._settings_of(self.target())
+
+    def _settings_of(self, target: IniTarget | ModuleTarget) -> Settings:
+        return Settings.parse(merged(target.written_settings(), self.flags))
 
     def application(self) -> WSGIApplication:
         """Load the application. Raises LoadError."""
         target = self.target()
-        target.choose(self.settings().app_name)
+        target.choose(self._settings_of(target).app_name)
         return target.load()
 
     def close(self) -> None:

@@ -654,25 +654,15 @@ class Channel:
         if self.answer_claim is not None:
             self._claim_answer()
         try:
-            if len(buffers) > GATHERED or not CAN_GATHER:
-                self._send_batches(buffers)
-                return
-            sent = self._sock.sendmsg(buffers)
-            if sent < size:  # the time was up, or a signal came
-                self._sock.sendall(b"".join(buffers)[sent:])
+            for start in range(0, len(buffers), GATHERED):
+                batch = buffers[start : start + GATHERED]
+                sent = self._sock.sendmsg(batch) if CAN_GATHER else 0
+                # Nearly always all are one batch, whose bytes need not be counted.
+                due = size if len(batch) == len(buffers) else sum(map(len, batch))
+                if sent < due:  # the time was up, or a signal came
+                    self._sock.sendall(b"".join(batch)[sent:])
         except OSError as error:
             raise self._gone(error) from None
-
-    def _send_batches(self, buffers: list[bytes | memoryview]) -> None:
-        """Send more buffers than one sendmsg() takes, or without it."""
-        for start in range(0, len(buffers), GATHERED):
-            batch = buffers[start : start + GATHERED]
-            if not CAN_GATHER:
-                self._sock.sendall(b"".join(batch))
-                continue
-            sent = self._sock.sendmsg(batch)
-            if sent < sum(map(len, batch)):
-                self._sock.sendall(b"".join(batch)[sent:])
 
     def _gone(self, error: OSError) -> FrontEndGone:
         """Say why nothing more can be sent."""

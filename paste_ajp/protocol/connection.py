@@ -706,8 +706,8 @@ class Connection:
         if self._packet_size < most:
             most = self._packet_size
         if most > DEFAULT_PACKET_SIZE and self._is_raw is not False:
-            # lighttpd answers what is beyond its packet size by several chunks, and
-            # owes one alone. Source: AJP notes 6.4.
+            # lighttpd cuts what is beyond its packet size into several chunks, and
+            # one for one is how they are counted. Source: AJP notes 2.1.
             most = DEFAULT_PACKET_SIZE
         most -= REQUEST_CHUNK_OVERHEAD
         if self._content_length is not None:

@@ -63,13 +63,10 @@ class Exchange(Protocol):
         """Send `data` and the End Response, in one piece where they fit one."""
 
     def send_gathered(self, buffers: list[bytes | memoryview], size: int) -> None:
-        """Send whole packets that lie in several places, as if they were joined.
-
-        ``size`` is the number of their bytes. The list may be changed.
-        """
+        """Send whole packets that lie in several places, ``size`` bytes in all."""
 
     def finish_gathered(self, buffers: list[bytes | memoryview], size: int) -> None:
-        """Send them and the End Response, in one piece."""
+        """Send them and the End Response, in one piece. The list may be changed."""
 
     def do_not_reuse(self) -> None:
         """Have the connection closed after this exchange."""

@@ -225,12 +225,7 @@ def test_thread_that_has_ended_is_not_runnable():
     ("is_computing", "seconds", "is_late", "expected"),
     [
         (True, 0.001, False, False),
-        (
-            True,
-            2 * LONGEST_LOOK,
-            False,
-            True,
-        ),  # long enough for a turn at the processor
+        (True, 2 * LONGEST_LOOK, False, True),  # it had time to get one
         (True, 0.001, True, True),  # another computes with the lock, and nobody asks
         (False, 0.001, False, True),
     ],
