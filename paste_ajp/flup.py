@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from paste_ajp import deploy
 from paste_ajp.addresses import Address
 from paste_ajp.logs import server_log
-from paste_ajp.options import SettingError, match_names
+from paste_ajp.options import SettingError, by_folded_name, fold, match_names
 from paste_ajp.serving import Server
 from paste_ajp.settings import FOREIGN, Settings
 from paste_ajp.wsgi.response import is_one_piece
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 NoDefault: Final = object()
 
 
-#: What a flup server is always given; a default would be in vain.
+#: The host of a flup server that is given no address.
+_HOST: Final = "localhost"
+
+#: The settings that say what bindAddress says.
 _ADDRESS: Final = frozenset({"host", "port", "listen"})
 
 
@@ -198,7 +201,8 @@ class WSGIServer(_FlupServer):
     """Stands in for ``flup.server.ajp.WSGIServer``.
 
     Takes its arguments, in its order, and besides them every setting of this
-    server by keyword. ``bindAddress`` may also be the path of a UNIX socket.
+    server by keyword. ``bindAddress`` may also be the path of a UNIX socket; without
+    it and ``host``, ``port`` or ``listen`` it is ``("localhost", 8009)``.
     ``allowedServers=None`` lets everybody in, as it did; when it is not given,
     the setting's default holds. Raises SettingError.
     """
@@ -210,7 +214,7 @@ class WSGIServer(_FlupServer):
         environ: Mapping[str, Any] | None = None,
         multithreaded: bool = True,
         multiprocess: bool = False,
-        bindAddress: tuple[str, int] | str = ("localhost", 8009),
+        bindAddress: Any = NoDefault,  # (host, port), or the path of a socket
         allowedServers: Any = NoDefault,  # None, a text, or texts
         loggingLevel: int = logging.INFO,
         debug: bool = False,
@@ -219,7 +223,7 @@ class WSGIServer(_FlupServer):
         settings = {
             "scriptName": scriptName,
             "debug": debug,
-            **_bound(bindAddress),
+            **_bound(bindAddress, kw),
             **_allowed(allowedServers),
             **kw,
         }
@@ -251,7 +255,7 @@ class ForkWSGIServer(_FlupServer):
         application: WSGIApplication,
         scriptName: str = "",
         environ: Mapping[str, Any] | None = None,
-        bindAddress: tuple[str, int] | str = ("localhost", 8009),
+        bindAddress: Any = NoDefault,  # (host, port), or the path of a socket
         allowedServers: Any = NoDefault,  # None, a text, or texts
         loggingLevel: int = logging.INFO,
         debug: bool = False,
@@ -264,7 +268,7 @@ class ForkWSGIServer(_FlupServer):
                 "scriptName": scriptName,
                 "debug": debug,
                 "timeout": timeout,
-                **_bound(bindAddress),
+                **_bound(bindAddress, kw),
                 **_allowed(allowedServers),
                 **kw,
             }
@@ -272,7 +276,19 @@ class ForkWSGIServer(_FlupServer):
         super().__init__(application, environ, loggingLevel, settings)
 
 
-def _bound(bindAddress: Any) -> dict[str, object]:  # whatever the caller gave
+def _bound(
+    bindAddress: Any,  # whatever the caller gave
+    keywords: Mapping[str, object],
+) -> dict[str, object]:
+    """Make settings of bindAddress, which must be the only address if it is given."""
+    known = by_folded_name(Settings.rows())
+    rows = {name: known[fold(name)].name for name in keywords if fold(name) in known}
+    stated = [name for name, row in rows.items() if row in _ADDRESS]
+    if bindAddress is NoDefault:
+        return {} if {"host", "listen"} & set(rows.values()) else {"host": _HOST}
+    for name in stated:
+        problem = f"given with {name} = {keywords[name]!r}; give the address once"
+        raise SettingError("bindAddress", bindAddress, problem)
     if isinstance(bindAddress, str):
         return {"listen": Address("unix", path=bindAddress)}
     if (

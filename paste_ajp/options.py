@@ -149,6 +149,11 @@ def fold(name: str) -> str:
     return re.sub(r"[-_\s]", "", name).lower()
 
 
+def by_folded_name(rows: Iterable[Row]) -> dict[str, Row]:
+    """Find rows by each of their names, as :func:`fold` gives it."""
+    return {fold(name): row for row in rows for name in (row.name, *row.aliases)}
+
+
 def match_names(
     rows: Sequence[Row],
     given: Mapping[str, object],
@@ -162,7 +167,7 @@ def match_names(
     twice in two spellings; the value of an unknown one may be a secret, its name
     being misspelt, and is not shown.
     """
-    known = {fold(name): row for row in rows for name in (row.name, *row.aliases)}
+    known = by_folded_name(rows)
     foreign_folded = {fold(name): answer for name, answer in foreign.items()}
     found: dict[str, object] = {}
     spelled: dict[str, str] = {}

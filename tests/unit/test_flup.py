@@ -83,6 +83,36 @@ def test_other_address_is_refused(address):
         settings_of(bindAddress=address)
 
 
+@pytest.mark.parametrize("cls", [flup.WSGIServer, flup.ForkWSGIServer])
+@pytest.mark.parametrize(
+    ("keywords", "addresses"),
+    [
+        ({"bindAddress": ("::1", 81)}, ["[::1]:81"]),
+        ({"host": "::1"}, ["[::1]:8009"]),
+        ({"address": "::1", "Port": 81}, ["[::1]:81"]),
+        ({"port": 81}, ["localhost:81"]),
+        ({"listen": "*:81, unix:/x"}, ["*:81", "unix:/x"]),
+    ],
+)
+def test_address_may_be_given_in_either_way(cls, keywords, addresses):
+    settings = settings_of(cls=cls, **keywords)
+    assert [str(address) for address in settings.addresses] == addresses
+
+
+@pytest.mark.parametrize("cls", [flup.WSGIServer, flup.ForkWSGIServer])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("port", 8010), ("host", "::1"), ("address", "::1"), ("listen", "*:81")],
+)
+def test_address_may_be_given_in_one_way_alone(cls, name, value):
+    with pytest.raises(SettingError) as caught:
+        settings_of(cls=cls, bindAddress=("localhost", 9000), **{name: value})
+    assert str(caught.value) == (
+        f"bindAddress = ('localhost', 9000): given with {name} = {value!r};"
+        " give the address once"
+    )
+
+
 def test_thread_numbers_keep_their_names():
     settings = settings_of(minSpare=2, maxSpare=3, maxThreads=4)
     assert (settings.min_spare, settings.max_spare, settings.threads) == (2, 3, 4)
