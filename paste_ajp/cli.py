@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from paste_ajp import options
 from paste_ajp.logs import log_to_stderr, server_log
-from paste_ajp.options import SettingError, match_names
+from paste_ajp.options import SettingError, telling
 from paste_ajp.serving import (
     BindError,
     ChildrenFailed,
@@ -31,7 +31,7 @@ from paste_ajp.serving import (
     close_databases,
     demand_secret,
 )
-from paste_ajp.settings import FOREIGN, Settings
+from paste_ajp.settings import Settings
 from paste_ajp.version import VERSION
 
 if TYPE_CHECKING:
@@ -297,14 +297,20 @@ def merged(
     ``listen`` and ``host`` with ``port`` say the same thing in two ways, so
     either one, as a flag, overrides the other one too.
     """
-    named = match_names(Settings.rows(), written, FOREIGN)
+    return {name: written[name] for name in kept(written, flags).values()} | dict(flags)
+
+
+def kept(written: Mapping[str, object], flags: Mapping[str, object]) -> dict[str, str]:
+    """Find what flags leave of a file: the settings' names, each with the file's."""
+    overridden = set(flags)
     if "listen" in flags:
-        named = {k: v for k, v in named.items() if k not in ("host", "port")}
-    elif "host" in flags or "port" in flags:
-        named.pop("listen", None)
-    if "secret" in flags or "secret_file" in flags:
-        named = {k: v for k, v in named.items() if k not in ("secret", "secret_file")}
-    return named | dict(flags)
+        overridden |= {"host", "port"}
+    elif overridden & {"host", "port"}:
+        overridden.add("listen")
+    if overridden & {"secret", "secret_file"}:
+        overridden |= {"secret", "secret_file"}
+    spellings = Settings.spellings(written)
+    return {name: own for name, own in spellings.items() if name not in overridden}
 
 
 # -- What can be served
@@ -398,11 +404,9 @@ class IniTarget:
         translate = deploy.in_thread_terms
         if "fork" in section.code:
             translate = deploy.in_fork_terms
-        written: dict[str, object] = translate(section.stated)
-        try:
+        with telling(place=f"{self._path} [{section.name}]"):
+            written: dict[str, object] = translate(section.stated)
             Settings.parse(written)
-        except SettingError as error:
-            raise UsageError(f"{self._path} [{section.name}]: {error}") from error
         return written
 
     def _server_section(self) -> ServerSection | None:

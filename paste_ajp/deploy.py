@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import configparser
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, overload
 from urllib.parse import quote
@@ -28,7 +27,14 @@ from paste_ajp.inifile import (
     naming_the_option,
 )
 from paste_ajp.logs import server_log
-from paste_ajp.options import SettingError, fold, is_secret_name
+from paste_ajp.options import (
+    SettingError,
+    by_folded_name,
+    convert,
+    fold,
+    is_secret_name,
+    telling,
+)
 from paste_ajp.serving import Server, close_databases
 from paste_ajp.settings import Settings
 
@@ -130,24 +136,36 @@ def fork_server_runner(
 
 
 def in_fork_terms(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate the options of flup's ``ajp_fork`` to settings."""
-    spare = {"minspare": "", "maxspare": "5"}
+    """Translate the options of flup's ``ajp_fork`` to settings.
+
+    Raises SettingError for one that does not fit, by the name that it had.
+    """
     settings: dict[str, Any] = {}
+    max_spare = ""
     for name, value in given.items():
-        if fold(name) in spare:
-            spare[fold(name)] = value
+        if fold(name) == "maxspare":
+            max_spare = name
         elif fold(name) == "timeout":  # how long a child waited for its front end
             for meant in ("read_timeout", "keep_alive_timeout"):
                 if value and not any(fold(other) == fold(meant) for other in given):
-                    settings[meant] = value
-        else:
+                    settings[meant] = _converted(meant, name, value)
+        elif fold(name) != "minspare":
             settings[name] = value
     names = {fold(name) for name in settings}
     if not names & {"threads", "maxthreads"}:
         settings["threads"] = 1
     if not names & {"processes", "maxchildren"}:
-        settings["processes"] = spare["maxspare"]
+        settings["processes"] = (
+            _converted("processes", max_spare, given[max_spare]) if max_spare else 5
+        )
     return settings
+
+
+def _converted(meant: str, written: str, value: object) -> Any:  # as the setting's own
+    """Convert the value of a setting that was written by flup's name for another."""
+    row = by_folded_name(Settings.rows())[fold(meant)]
+    with telling(spellings={meant: written}):
+        return convert(meant, row.convert, value)
 
 
 def in_thread_terms(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,8 +205,9 @@ def _factory(
         given = with_hidden_settings(ini, given)
     section = None if ini is None else _section_of(ini, given)
     place = "" if ini is None else _place(ini.path, section.name if section else None)
-    with _placed(place):
-        settings = Settings.parse(translate(given))
+    with telling(place=place):
+        written = translate(given)
+        settings = Settings.parse(written)
     source = None
     if ini is not None:
         source = IniSource(
@@ -205,22 +224,13 @@ def _factory(
         load_application=source.application if source is not None else None,
         source=source,
     )
-    with _placed(place):
+    with telling(place=place, spellings=Settings.spellings(written)):
         server.bind()
     return Runner(server)
 
 
 def _place(path: str, section: str | None) -> str:
     return path if section is None else f"{path} [{section}]"
-
-
-@contextmanager
-def _placed(place: str) -> Iterator[None]:
-    """Have a SettingError say which file and section it is about."""
-    try:
-        yield
-    except SettingError as error:
-        raise (error.at(place) if place else error) from error.__cause__
 
 
 @dataclass(frozen=True)
@@ -248,7 +258,7 @@ class IniSource:
         if self.section is not None:
             name = self.section.partition(":")[2].strip() or None
             stated = IniFile(self.path, self.global_conf).server(name).stated
-        with _placed(_place(self.path, self.section)):
+        with telling(place=_place(self.path, self.section)):
             return Settings.parse(self.translate(stated))
 
     def application(self) -> WSGIApplication:

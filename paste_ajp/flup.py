@@ -312,10 +312,10 @@ def _defaulted(given: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     """Add the defaults that ``given`` does not speak of, in whatever spelling."""
     if not defaults:
         return given
-    named = match_names(Settings.rows(), given, FOREIGN)
+    named = Settings.spellings(given)
     if "secret" in named or "secret_file" in named:
         defaults = {n: v for n, v in defaults.items() if not n.startswith("secret")}
-    return {**defaults, **named}
+    return {n: v for n, v in defaults.items() if n not in named} | given
 
 
 def install(*, unquotePath: bool = True, **settings: Any) -> None:
@@ -328,12 +328,11 @@ def install(*, unquotePath: bool = True, **settings: Any) -> None:
     ``allowed_servers``, hold for each server that is not given them: that code
     cannot name them. Raises SettingError.
     """
-    defaults = match_names(
-        Settings.rows(), {"unquotePath": unquotePath, **settings}, FOREIGN
-    )
+    given = {"unquotePath": unquotePath, **settings}
+    defaults = match_names(Settings.rows(), given, FOREIGN)
     for name in _ADDRESS & defaults.keys():
         raise SettingError(name, defaults[name], "the code that is served decides it")
-    Settings.parse(defaults)
+    Settings.parse(given)
     package = _package("flup.server")
     for name, server in (("ajp", WSGIServer), ("ajp_fork", ForkWSGIServer)):
         full_name = f"flup.server.{name}"

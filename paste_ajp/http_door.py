@@ -34,9 +34,10 @@ from paste_ajp.options import (
     UnfitError,
     Whole,
     convert,
-    match_names,
     option,
     rows_of,
+    spellings_of,
+    telling,
 )
 
 log = logging.getLogger("paste_ajp.gateway")
@@ -115,29 +116,37 @@ class GatewaySettings:
         """Convert what a person wrote; raises SettingError."""
         rows = rows_of(cls)
         by_name = {row.name: row for row in rows}
-        values = {
-            name: convert(name, by_name[name].convert, value)
-            for name, value in match_names(rows, given, {}).items()
-        }
-        settings = cls(**values)
+        spellings = spellings_of(rows, given, {})
+        with telling(spellings=spellings):
+            values = {
+                name: convert(name, by_name[name].convert, given[written])
+                for name, written in spellings.items()
+            }
+            settings = cls(**values)
+            settings._check()
+        return settings
+
+    def _check(self) -> None:
         for name in ("timeout", "connect_timeout"):
-            if getattr(settings, name) == 0:
+            if getattr(self, name) == 0:
                 problem = "expected more than 0 seconds, or none"
                 raise SettingError(name, 0, problem)
         try:
-            parse_address(settings.target)
+            parse_address(self.target)
         except ValueError as error:
             problem = str(error).partition(": ")[2]
-            raise SettingError("target", settings.target, problem) from None
-        settings.load_secret()
-        return settings
+            raise SettingError("target", self.target, problem) from None
+        self.load_secret()
 
     def load_secret(self) -> str | bytes | None:
         """Give the secret, from its file if it is there; raises SettingError."""
         if self.secret_file is None:
             return self.secret
         if self.secret is not None:
-            raise SettingError("secret_file", self.secret_file, "secret is given too")
+            problem = "{secret} is given too"
+            raise SettingError(
+                "secret_file", self.secret_file, problem, beside=["secret"]
+            )
         try:
             content = Path(self.secret_file).read_bytes()
         except OSError as error:

@@ -14,7 +14,8 @@ import dataclasses
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,9 +23,12 @@ from typing import Any, Protocol
 class SettingError(ValueError):
     """A setting that cannot be used: its ``name``, its ``value``, the ``problem``.
 
-    The value of a secret is kept neither in the text nor in the attribute; with
-    ``hides_value`` no value is. ``place`` is the file and section that have it, where
-    that is known.
+    ``name`` is the one in the table of settings, and what was written where that has
+    no such setting. The text shows what was written, as :meth:`spelled` is told.
+    ``beside`` are other settings that the problem is about, by their names in the
+    table; ``{name}`` stands for them in the problem. The value of a secret is kept
+    neither in the text nor in the attribute; with ``hides_value`` no value is.
+    ``place`` is the file and section that have it, where that is known.
     """
 
     def __init__(
@@ -34,21 +38,62 @@ class SettingError(ValueError):
         problem: str,
         place: str = "",
         *,
+        beside: Sequence[str] = (),
+        spellings: Mapping[str, str] | None = None,
         hides_value: bool = False,
     ) -> None:
-        hides_value = hides_value or is_secret_name(name)
-        text = f"{name}: {problem}" if hides_value else f"{name} = {value!r}: {problem}"
-        super().__init__(f"{place}: {text}" if place else text)
+        spellings = spellings or {}
+        self._template = problem
+        for other in beside:
+            problem = problem.replace(f"{{{other}}}", _label(other, spellings))
+        label = _label(name, spellings)
+        hides_value = hides_value or is_secret_name(label)
+        text = label if hides_value else f"{label} = {value!r}"
+        super().__init__(": ".join(filter(None, (place, text, problem))))
         self.name = name
         self.value = None if hides_value else value
         self.problem = problem
+        self.beside = tuple(beside)
+        self._place = place
+        self._spellings = spellings
         self._hides_value = hides_value
 
     def at(self, place: str) -> SettingError:
         """Make the same error with a place."""
+        return self._told(place, self._spellings)
+
+    def spelled(self, spellings: Mapping[str, str]) -> SettingError:
+        """Make the same error with the names that were written for the table's."""
+        return self._told(self._place, {**self._spellings, **spellings})
+
+    def _told(self, place: str, spellings: Mapping[str, str]) -> SettingError:
         return SettingError(
-            self.name, self.value, self.problem, place, hides_value=self._hides_value
+            self.name,
+            self.value,
+            self._template,
+            place,
+            beside=self.beside,
+            spellings=spellings,
+            hides_value=self._hides_value,
         )
+
+
+def _label(name: str, spellings: Mapping[str, str]) -> str:
+    """Name a setting as it was written, and as the table does where that is another."""
+    written = spellings.get(name, name)
+    return written if fold(written) == fold(name) else f"{written} ({name})"
+
+
+@contextmanager
+def telling(
+    *, place: str = "", spellings: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Have a SettingError tell its place and what was written, where that is known."""
+    try:
+        yield
+    except SettingError as error:
+        told = error.spelled(spellings or {})
+        raise (told.at(place) if place else told) from error.__cause__
 
 
 def is_secret_name(name: str) -> bool:
@@ -159,7 +204,19 @@ def match_names(
     given: Mapping[str, object],
     foreign: Mapping[str, str],
 ) -> dict[str, object]:
-    """Bring the names of ``given`` to those of ``rows``.
+    """Bring the names of ``given`` to those of ``rows``; see :func:`spellings_of`."""
+    return {
+        name: given[written]
+        for name, written in spellings_of(rows, given, foreign).items()
+    }
+
+
+def spellings_of(
+    rows: Sequence[Row],
+    given: Mapping[str, object],
+    foreign: Mapping[str, str],
+) -> dict[str, str]:
+    """Find what ``given`` has: the names of ``rows``, each with the one there.
 
     ``foreign`` answers names of other servers that mean something else here,
     by a sentence: in exactly that spelling always, in another one where no row
@@ -169,8 +226,7 @@ def match_names(
     """
     known = by_folded_name(rows)
     foreign_folded = {fold(name): answer for name, answer in foreign.items()}
-    found: dict[str, object] = {}
-    spelled: dict[str, str] = {}
+    found: dict[str, str] = {}
     for name, value in given.items():
         if name in foreign:
             raise SettingError(name, value, foreign[name])
@@ -181,10 +237,9 @@ def match_names(
                 raise SettingError(name, value, foreign_folded[folded])
             raise SettingError(name, None, _unknown(folded, known), hides_value=True)
         if row.name in found:
-            first = spelled[row.name]
-            raise SettingError(name, value, f"given twice, as {first} and as {name}")
-        found[row.name] = value
-        spelled[row.name] = name
+            problem = f"given twice, as {found[row.name]} and as {name}"
+            raise SettingError(row.name, value, problem, spellings={row.name: name})
+        found[row.name] = name
     return found
 
 

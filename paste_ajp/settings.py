@@ -39,9 +39,10 @@ from paste_ajp.options import (
     Whole,
     WholeNamePattern,
     convert,
-    match_names,
     option,
     rows_of,
+    spellings_of,
+    telling,
 )
 
 _ADDRESS: Final = "Where to listen"
@@ -452,21 +453,31 @@ class Settings:
             object.__setattr__(self, row.name, value)
         if self.min_spare > self.threads:
             raise SettingError(
-                "min_spare", self.min_spare, f"more than threads = {self.threads}"
+                "min_spare",
+                self.min_spare,
+                f"more than {{threads}} = {self.threads}",
+                beside=["threads"],
             )
         if self.max_spare and self.min_spare > self.max_spare:
             raise SettingError(
-                "min_spare", self.min_spare, f"more than max_spare = {self.max_spare}"
+                "min_spare",
+                self.min_spare,
+                f"more than {{max_spare}} = {self.max_spare}",
+                beside=["max_spare"],
             )
         if self.receive_limit < self.packet_size:
             raise SettingError(
                 "receive_limit",
                 self.receive_limit,
-                f"less than packet_size = {self.packet_size}",
+                f"less than {{packet_size}} = {self.packet_size}",
+                beside=["packet_size"],
             )
         if self.secret is not None and self.secret_file is not None:
             raise SettingError(
-                "secret_file", self.secret_file, "given with secret; one is enough"
+                "secret_file",
+                self.secret_file,
+                "given with {secret}; one is enough",
+                beside=["secret"],
             )
 
     @classmethod
@@ -475,16 +486,31 @@ class Settings:
 
         Raises SettingError, whose text says what to write in place of it.
         """
-        named = match_names(cls.rows(), given, FOREIGN)
-        if named.get("listen"):
-            for name in ("host", "port"):
-                if name in named:
-                    raise SettingError(
-                        "listen",
-                        named["listen"],
-                        f"given with {name}; name every address in listen alone",
-                    )
-        return cls(**named)  # type: ignore[arg-type]  # __post_init__ converts
+        spellings = cls.spellings(given)
+        named = {name: given[written] for name, written in spellings.items()}
+        with telling(spellings=spellings):
+            cls._check_listen(named)
+            return cls(**named)  # type: ignore[arg-type]  # __post_init__ converts
+
+    @staticmethod
+    def _check_listen(named: Mapping[str, object]) -> None:
+        """Refuse ``host`` or ``port`` beside ``listen``; their defaults are no case."""
+        for name in ("host", "port"):
+            if named.get("listen") and name in named:
+                raise SettingError(
+                    "listen",
+                    named["listen"],
+                    f"given with {{{name}}}; name every address in {{listen}} alone",
+                    beside=[name, "listen"],
+                )
+
+    @classmethod
+    def spellings(cls, given: Mapping[str, object]) -> dict[str, str]:
+        """Find which settings ``given`` has: each one's name with the one there.
+
+        Raises SettingError for a name that is no setting's.
+        """
+        return spellings_of(cls.rows(), given, FOREIGN)
 
     @classmethod
     def rows(cls) -> tuple[Row, ...]:
@@ -493,8 +519,10 @@ class Settings:
 
     def replace(self, **changes: object) -> Settings:
         """Make a copy in which some settings differ, names in any spelling."""
-        named = match_names(self.rows(), changes, FOREIGN)
-        return dataclasses.replace(self, **named)  # type: ignore[arg-type]  # as above
+        spellings = self.spellings(changes)
+        named = {name: changes[written] for name, written in spellings.items()}
+        with telling(spellings=spellings):
+            return dataclasses.replace(self, **named)  # type: ignore[arg-type]  # as above
 
     @property
     def needs_parent(self) -> bool:

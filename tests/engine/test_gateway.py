@@ -403,6 +403,8 @@ def test_the_secret_of_a_gateway_may_stand_in_a_file(tmp_path):
     [
         ({}, "target = '': expected a host name or address after ajp://"),
         ({"target": "h", "timout": "1"}, "timout: no such setting; did you"),
+        ({"target": "h", "poolSize": "x"}, "poolSize = 'x': expected"),
+        ({"target": "h", "connectTimeout": "0"}, "connectTimeout = 0: expected"),
         (
             {"target": "h", "secret_file": "/none"},
             "secret_file = '/none': cannot be read: No such file",

@@ -331,6 +331,30 @@ def test_wrong_setting_of_a_file_is_named_with_its_place(capsys):
     )
 
 
+def test_setting_of_a_file_that_does_not_go_with_a_flag_is_told_as_written(capsys):
+    ini("[server:main]\nuse = egg:paste_ajp\nminSpareThreads = 4")
+    status, error = fails(capsys, "serve", "x.ini", "--threads=2")
+    assert status == 2
+    assert error.endswith("minSpareThreads (min_spare) = 4: more than threads = 2\n")
+
+
+@pytest.mark.parametrize(
+    ("server", "message"),
+    [
+        ("egg:paste_ajp\nscriptName = app", "scriptName = 'app': expected a URL path"),
+        (
+            "egg:paste_ajp#ajp_fork\nmaxSpare = x",
+            "maxSpare (processes) = 'x': expected a whole number",
+        ),
+    ],
+)
+def test_wrong_setting_of_a_file_is_told_as_written(capsys, server, message):
+    ini(f"[server:main]\nuse = {server}")
+    status, error = fails(capsys, "serve", "x.ini")
+    assert status == 2
+    assert error.startswith(f"paste-ajp: x.ini [server:main]: {message}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -109,6 +109,24 @@ def test_fork_server_has_five_processes_like_flups():
     assert settings().processes == 5
 
 
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        ({"maxSpare": "many"}, "maxSpare (processes) = 'many'"),
+        ({"timeout": "soon"}, "timeout (read_timeout) = 'soon'"),
+    ],
+)
+def test_option_of_flups_fork_server_is_refused_by_its_name(given, label):
+    with pytest.raises(SettingError) as caught:
+        deploy.fork_server_factory({}, **given)
+    assert str(caught.value).startswith(f"{label}: expected ")
+
+
+def test_spare_children_have_nothing_to_say_where_children_are_counted():
+    deploy.fork_server_factory({}, maxChildren="7", maxSpare="0", minSpare="x")
+    assert settings().processes == 7
+
+
 def test_fork_server_may_be_told_of_children_and_threads():
     deploy.fork_server_factory({}, maxChildren="7", maxThreads="2", maxSpare="3")
     assert (settings().processes, settings().threads) == (7, 2)
@@ -124,7 +142,7 @@ def test_spare_threads_need_no_limit():
 
 
 def test_spare_threads_that_are_no_number_are_refused_by_name():
-    with pytest.raises(SettingError, match="min_spare = 'many': expected a whole"):
+    with pytest.raises(SettingError, match=r"^minSpare = 'many': expected a whole"):
         deploy.server_factory({}, minSpare="many")
 
 
@@ -155,6 +173,18 @@ def test_wrong_setting_is_a_real_exception(load, tmp_path):
     assert str(caught.value) == (
         f"{tmp_path / 'app.ini'} [server:main]: thread: no such setting; did you"
         " mean threads?"
+    )
+
+
+def test_error_of_bind_tells_what_was_written(load, tmp_path, monkeypatch):
+    def bind(self):
+        self.settings.load_secret()
+
+    monkeypatch.setattr(FakeServer, "bind", bind)
+    with pytest.raises(SettingError) as caught:
+        load("[server:main]\nuse = egg:paste_ajp\nsecretFile = /none")
+    assert str(caught.value).startswith(
+        f"{tmp_path}/app.ini [server:main]: secretFile = '/none': cannot be read: "
     )
 
 

@@ -83,7 +83,7 @@ def test_tomcats_names_are_known():
         pytest.param({"colour": "red"}, "colour: no such setting", id="far name"),
         pytest.param(
             {"threads": "4", "maxThreads": "5"},
-            "maxThreads = '5': given twice, as threads and as maxThreads",
+            "maxThreads (threads) = '5': given twice, as threads and as maxThreads",
             id="twice",
         ),
         pytest.param(
@@ -92,7 +92,7 @@ def test_tomcats_names_are_known():
             id="listen and port",
         ),
         pytest.param(
-            {"minSpare": "9"}, "min_spare = 9: more than threads = 8", id="spare"
+            {"min_spare": "9"}, "min_spare = 9: more than threads = 8", id="spare"
         ),
         pytest.param(
             {"min_spare": 4, "max_spare": 3},
@@ -142,6 +142,70 @@ def test_error_names_setting_value_and_problem():
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        pytest.param(
+            {"scriptName": "app"},
+            "scriptName = 'app': expected a URL path that begins with /,"
+            " percent-decoded, or nothing (it does not begin with /)",
+            id="spelling",
+        ),
+        pytest.param(
+            {"maxThreads": "many"},
+            "maxThreads (threads) = 'many': expected a whole number from 1 to 1000",
+            id="other name",
+        ),
+        pytest.param(
+            {"requiredSecret": ""},
+            "requiredSecret (secret): expected a printable text (it is empty)",
+            id="secret",
+        ),
+        pytest.param(
+            {"minSpareThreads": "9", "maxThreads": "5"},
+            "minSpareThreads (min_spare) = 9: more than maxThreads (threads) = 5",
+            id="two",
+        ),
+        pytest.param(
+            {"minSpare": "9"}, "minSpare = 9: more than threads = 8", id="default"
+        ),
+        pytest.param(
+            {"minSpare": "9", "maxSpare": "3", "threads": "9"},
+            "minSpare = 9: more than maxSpare = 3",
+            id="two spellings",
+        ),
+        pytest.param(
+            {"Listen": "*:1", "address": "::1"},
+            "Listen = '*:1': given with address (host); name every address in Listen"
+            " alone",
+            id="addresses",
+        ),
+        pytest.param(
+            {"requiredSecret": "x", "secretFile": "/x"},
+            "secretFile = '/x': given with requiredSecret (secret); one is enough",
+            id="secrets",
+        ),
+    ],
+)
+def test_error_tells_names_as_they_were_written(given, message):
+    assert str(refused(given)) == message
+
+
+def test_name_of_an_error_is_the_one_in_the_table():
+    assert refused({"maxThreads": "many"}).name == "threads"
+    assert refused({"minSpareThreads": "9", "maxThreads": "5"}).problem == (
+        "more than maxThreads (threads) = 5"
+    )
+
+
+def test_error_keeps_its_names_with_a_place():
+    error = refused({"maxThreads": "many"}).at("x.ini [server:main]")
+    assert str(error) == (
+        "x.ini [server:main]: maxThreads (threads) = 'many': expected a whole number"
+        " from 1 to 1000"
+    )
+
+
 def test_empty_listen_leaves_host_and_port():
     assert Settings.parse({"listen": "", "port": "1"}).port == 1
 
@@ -163,7 +227,7 @@ def test_constructor_refuses_too():
 def test_replace_takes_any_spelling_and_checks():
     settings = Settings(port=1).replace(maxThreads="2")
     assert (settings.port, settings.threads) == (1, 2)
-    with pytest.raises(SettingError, match="more than threads"):
+    with pytest.raises(SettingError, match=r"^minSpare = 3: more than threads"):
         settings.replace(minSpare=3)
 
 
