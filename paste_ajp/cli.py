@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import quote
@@ -226,7 +227,8 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     )
     target = source.target()
     source.set_up_logging()
-    settings = source.settings()
+    settings = source.settings_of(target)
+    target.tell_of_defaults(settings)
     target.choose(settings.app_name)
     server = Server(None, settings, load_application=target.load, source=source)
     if arguments.check:
@@ -273,15 +275,16 @@ class CommandLine:
 
     def settings(self) -> Settings:
         """Read the settings anew, the flags above what a file says."""
-        return self._settings_of(self.target())
+        return self.settings_of(self.target())
 
-    def _settings_of(self, target: IniTarget | ModuleTarget) -> Settings:
+    def settings_of(self, target: IniTarget | ModuleTarget) -> Settings:
+        """Give the settings of a file that is read already, and of the flags."""
         return Settings.parse(merged(target.written_settings(), self.flags))
 
     def application(self) -> WSGIApplication:
         """Load the application. Raises LoadError."""
         target = self.target()
-        target.choose(self._settings_of(target).app_name)
+        target.choose(self.settings_of(target).app_name)
         return target.load()
 
     def close(self) -> None:
@@ -385,39 +388,66 @@ class IniTarget:
     def written_settings(self) -> dict[str, object]:
         """Give what the server section says, when it is meant for us.
 
-        Raises UsageError when it cannot be read, or was asked for and is
-        missing, and SettingError, which names it, for a wrong setting.
+        Raises UsageError when it cannot be read, or was asked for and is missing, or
+        names a server that we do not have, and SettingError, which names the section,
+        for a wrong setting.
         """
-        section = self._server_section()
-        if section is None:
+        section = self._section
+        if section is None or not section.is_ours:
             return {}
-        if not section.is_ours:
-            server_log.warning(
-                "%s: [%s] is for %s; its settings are not used",
-                self._path,
-                section.name,
-                section.code or "another server",
-            )
-            return {}
-        from paste_ajp import deploy
+        from paste_ajp import deploy, inifile
 
+        problem = inifile.problem_of(section.code)
+        place = f"{self._path} [{section.name}]"
+        if problem:
+            raise UsageError(f"{place}: {section.code}: {problem}")
         translate = deploy.in_thread_terms
         if "fork" in section.code:
             translate = deploy.in_fork_terms
-        with telling(place=f"{self._path} [{section.name}]"):
+        with telling(place=place):
             written: dict[str, object] = translate(section.stated)
             Settings.parse(written)
         return written
 
-    def _server_section(self) -> ServerSection | None:
-        if self._server_name is None and not self._file.server_names():
+    @cached_property
+    def _section(self) -> ServerSection | None:
+        """The server section; None where there is no main one and none is asked for."""
+        names = self._file.server_names()
+        if self._server_name is None and not {None, "main"} & set(names):
             return None
         try:
             return self._file.server(self._server_name)
         except (LookupError, OSError, configparser.Error) as error:
-            if isinstance(error, LookupError) and self._server_name is None:
-                return None  # sections for others, and no main one
             raise UsageError(f"{self._path}: {_one_line(error)}") from error
+
+    def tell_of_defaults(self, settings: Settings) -> None:
+        """Log that the file has no settings for us, where that is so."""
+        section = self._section
+        names = [f"[server:{name}]" for name in self._file.server_names()]
+        level = logging.WARNING
+        if section is not None and section.is_ours:
+            return
+        if section is not None:
+            code = section.code or "another server"
+            reason = f"[{section.name}] is for {code}; its settings are not used"
+            advice = "--server-name names another section"
+        elif names:
+            reason = f"no [server:main], and --server-name is not given for {names[0]}"
+            if len(names) > 1:
+                reason += f" or {', '.join(names[1:])}"
+            advice = "give it, or write [server:main] with use = egg:paste_ajp"
+        else:
+            level = logging.INFO
+            reason = "no [server:main]"
+            advice = "for other settings write one, with use = egg:paste_ajp"
+        server_log.log(
+            level,
+            "%s: %s: flags and defaults hold, on %s (%s)",
+            self._path,
+            reason,
+            ", ".join(map(str, settings.addresses)),
+            advice,
+        )
 
     def choose(self, app_name: str) -> None:
         """Load the application of that name, unless the command line names one."""
@@ -455,6 +485,9 @@ class ModuleTarget:
 
     def set_up_logging(self) -> None:
         """Leave logging to the default."""
+
+    def tell_of_defaults(self, settings: Settings) -> None:
+        """Log nothing: nobody looks for settings in a module."""
 
     def choose(self, app_name: str) -> None:
         """Refuse the name of an application: this one has no others beside it."""

@@ -10,6 +10,7 @@ in hand: the one that a section states and the one that hides it.
 from __future__ import annotations
 
 import configparser
+import importlib.metadata
 import logging.config
 import re
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from paste.deploy.loadwsgi import SERVER, ConfigLoader
+from paste.deploy.util import lookup_object
 
 from paste_ajp.options import SettingError
 
@@ -95,6 +97,30 @@ class ServerSection:
         return self.delivered | {
             name: hidden.stated for name, hidden in self.hidden.items()
         }
+
+
+def problem_of(code: str) -> str:
+    """Say why PasteDeploy finds no server by this ``code``; empty where it does."""
+    scheme, _, spec = code.partition(":")
+    if scheme.lower() == "egg":
+        return _problem_of_egg(*spec.partition("#")[::2])
+    try:
+        lookup_object(spec if scheme.lower() == "call" else code)
+    except (ImportError, AttributeError, ValueError) as error:
+        return f"it cannot be loaded: {error}"
+    return ""
+
+
+def _problem_of_egg(distribution: str, name: str) -> str:
+    try:
+        entries = importlib.metadata.distribution(distribution).entry_points
+    except importlib.metadata.PackageNotFoundError:
+        return ""  # a checkout that is not installed: nobody can tell
+    groups = {group for groups in SERVER.egg_protocols for group in groups}
+    servers = sorted({entry.name for entry in entries if entry.group in groups})
+    if (name or "main") in servers:
+        return ""
+    return f"no such entry point for a server; there are {', '.join(servers)}"
 
 
 class IniFile:
@@ -187,9 +213,11 @@ class IniFile:
             if option in ("paste.server_factory", "paste.server_runner"):
                 found.code = options[option]
             elif option.startswith("get "):
-                self._deliver(
-                    found, option[4:].strip(), globals_[self._value(section, option)]
-                )
+                wanted = self._value(section, option)
+                if wanted not in globals_:
+                    problem = f"{option} = {wanted}: no such global option"
+                    raise LookupError(f"[{section}] in {self.path}: {problem}")
+                self._deliver(found, option[4:].strip(), globals_[wanted])
             elif not option.startswith("set ") and option not in LOADER_KEYS:
                 self._sort(found, section, option)
         return found

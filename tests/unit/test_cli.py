@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import paste_ajp
-from paste_ajp import cli
+from paste_ajp import cli, inifile
 from paste_ajp.serving import BindError
 from tests.unit.fake_server import FakeServer
 
@@ -152,25 +152,146 @@ def test_app_name_is_for_ini_files(capsys):
     )
 
 
-def test_ini_file_needs_no_server_section():
+def serves_on_defaults(caplog):
+    """Serve an INI file; give the level and the text of what the log says of it."""
+    caplog.set_level(logging.INFO, "paste_ajp")
+    assert cli.main(["serve", "x.ini"]) == 0
+    assert settings().port == 8009
+    ((_, level, text),) = caplog.record_tuples
+    return logging.getLevelName(level), text
+
+
+def test_ini_file_needs_no_server_section(caplog):
     ini()
-    assert cli.main(["serve", "x.ini"]) == 0
-    assert settings().port == 8009
+    assert serves_on_defaults(caplog) == (
+        "INFO",
+        (
+            "x.ini: no [server:main]: flags and defaults hold, on 127.0.0.1:8009"
+            " (for other settings write one, with use = egg:paste_ajp)"
+        ),
+    )
 
 
-def test_other_server_sections_are_no_need_of_ours():
-    ini("[server:http]\nuse = egg:waitress\nport = 80")
-    assert cli.main(["serve", "x.ini"]) == 0
-    assert settings().port == 8009
+def test_sections_that_nobody_asks_for_are_told(caplog):
+    ini(
+        "[server:http]\nuse = egg:waitress\nport = 80\n"
+        "[server:b]\nuse = egg:paste_ajp\nport = 82"
+    )
+    assert serves_on_defaults(caplog) == (
+        "WARNING",
+        (
+            "x.ini: no [server:main], and --server-name is not given for [server:http]"
+            " or [server:b]: flags and defaults hold, on 127.0.0.1:8009 (give it, or"
+            " write [server:main] with use = egg:paste_ajp)"
+        ),
+    )
 
 
 def test_section_of_another_server_is_not_used(caplog):
     ini("[server:main]\nuse = egg:waitress\nport = 80")
+    assert serves_on_defaults(caplog) == (
+        "WARNING",
+        (
+            "x.ini: [server:main] is for egg:waitress; its settings are not used: flags"
+            " and defaults hold, on 127.0.0.1:8009 (--server-name names another"
+            " section)"
+        ),
+    )
+
+
+def test_section_of_ours_needs_no_word(caplog):
+    ini("[server]\nuse = egg:paste_ajp")
+    caplog.set_level(logging.INFO, "paste_ajp")
     assert cli.main(["serve", "x.ini"]) == 0
-    assert settings().port == 8009
-    assert [record.getMessage() for record in caplog.records] == [
-        "x.ini: [server:main] is for egg:waitress; its settings are not used"
-    ]
+    assert caplog.record_tuples == []
+
+
+def test_defaults_are_told_once_and_with_the_address_of_the_flags(caplog):
+    ini()
+    caplog.set_level(logging.INFO, "paste_ajp")
+    assert cli.main(["serve", "x.ini", "--port=83", "--host=::1"]) == 0
+    FakeServer.made[-1].source.application()
+    FakeServer.made[-1].source.settings()
+    (text,) = caplog.messages
+    assert "on [::1]:83 (" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        (
+            "use = egg:paste_ajp#foo",
+            (
+                "egg:paste_ajp#foo: no such entry point for a server; there are ajp,"
+                " ajp_fork, ajp_thread, main"
+            ),
+        ),
+        (
+            "use = egg:Paste-AJP#demo",
+            (
+                "egg:Paste-AJP#demo: no such entry point for a server; there are ajp,"
+                " ajp_fork, ajp_thread, main"
+            ),
+        ),
+        (
+            "use = call:paste_ajp.deploy:foo",
+            (
+                "call:paste_ajp.deploy:foo: it cannot be loaded: module"
+                " 'paste_ajp.deploy' has no attribute 'foo'"
+            ),
+        ),
+        (
+            "paste.server_factory = paste_ajp.none:foo",
+            "paste_ajp.none:foo: it cannot be loaded: No module named 'paste_ajp.none'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("flags", [(), ("--check",)])
+def test_server_that_we_do_not_have_is_refused(capsys, code, problem, flags):
+    ini(f"[server:main]\n{code}")
+    assert fails(capsys, "serve", "x.ini", *flags) == (
+        2,
+        f"paste-ajp: x.ini [server:main]: {problem}\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "use = egg:paste_ajp",
+        "use = egg:paste-ajp#main",
+        "use = egg:paste_ajp#ajp_thread",
+        "use = call:paste_ajp.deploy:server_runner",
+        "paste.server_factory = paste_ajp.deploy:fork_server_factory",
+        "paste.server_runner = paste_ajp.deploy:server_runner",
+    ],
+)
+def test_server_that_we_have_is_taken(code):
+    ini(f"[server:main]\n{code}\nport = 81")
+    assert cli.main(["serve", "x.ini"]) == 0
+    assert settings().port == 81
+
+
+def test_code_of_a_package_that_is_not_installed_is_taken():
+    assert inifile.problem_of("egg:paste_ajp_elsewhere#foo") == ""
+
+
+@pytest.mark.parametrize(
+    ("server", "problem"),
+    [
+        ("use = none", "No section 'none' (prefixed by 'server') found in config"),
+        ("use = main", "[server:main] in {here}/x.ini uses itself"),
+        (
+            "use = egg:paste_ajp\nget port = none",
+            "[server:main] in {here}/x.ini: get port = none: no such global option",
+        ),
+    ],
+)
+def test_main_section_that_cannot_be_read_is_refused(capsys, tmp_path, server, problem):
+    ini(f"[server:main]\n{server}")
+    status, error = fails(capsys, "serve", "x.ini")
+    assert status == 2
+    assert error.startswith(f"paste-ajp: x.ini: {problem.format(here=tmp_path)}")
 
 
 def test_variables_are_interpolated():
