@@ -29,6 +29,7 @@ from paste_ajp.serving import (
     BindError,
     ChildrenFailed,
     Server,
+    check_trace,
     close_databases,
     demand_secret,
 )
@@ -235,6 +236,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         # An inherited descriptor is judged by its socket, when it is bound.
         known = [a for a in settings.addresses if a.kind != "fd"]
         demand_secret(settings, known)
+        check_trace(settings.trace)
         target.load()
         print(f"{target}: settings and application are fine")
         return EXIT_OK

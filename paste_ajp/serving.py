@@ -104,10 +104,12 @@ class Server:
         """Open the listening sockets unless that is done.
 
         Raises BindError, which names the address, and SettingError where an address
-        can be reached from outside and there is no secret.
+        can be reached from outside and there is no secret, or the trace cannot be
+        written.
         """
         if self._listeners:
             return
+        check_trace(self.settings.trace)
         listeners = open_listeners(
             self.settings,
             activated=activated_descriptors(),
@@ -470,6 +472,32 @@ def _warn_of_open_file(path: str | None) -> None:
         server_log.warning(
             "every user of this machine can read secret_file = %s: chmod o-r it", path
         )
+
+
+def check_trace(path: str | None) -> None:
+    """Refuse a trace that cannot be written, before an application is loaded.
+
+    It leaves no file behind. What goes wrong later costs the trace alone.
+    """
+    if path is None:
+        return
+    try:
+        problem = _problem_of_writing(Path(path))
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem:
+        raise SettingError("trace", path, f"cannot be written: {problem}")
+
+
+def _problem_of_writing(path: Path) -> str:
+    if path.is_dir():
+        return "it is a folder"
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    if path.exists():
+        return "" if os.access(path, os.W_OK) else "no permission"
+    may_create = os.access(path.parent, os.W_OK | os.X_OK)
+    return "" if may_create else f"no permission for the folder {path.parent}"
 
 
 def close_databases() -> None:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from paste_ajp.engine.threaded import ThreadedServer
+from paste_ajp.options import SettingError
 from paste_ajp.protocol import (
     BodyChunk,
     Connection,
@@ -15,6 +16,7 @@ from paste_ajp.protocol import (
     Role,
     build_forward_request,
 )
+from paste_ajp.serving import Server
 from paste_ajp.settings import Settings
 from tests.engine.conftest import wait_until
 
@@ -109,6 +111,30 @@ def test_trace_that_cannot_be_written_is_told_and_the_server_serves(tmp_path, ca
     with ThreadedServer(app, settings) as server, connect(server) as sock:
         exchange(sock)
     assert "missing/trace: cannot be written: " in caplog.text
+
+
+def test_trace_that_cannot_be_written_is_told_before_the_application_is_loaded(
+    tmp_path,
+):
+    loaded = []
+    path = tmp_path / "missing" / "trace"
+    settings = Settings(port=0, trace=str(path))
+    server = Server(None, settings, load_application=lambda: loaded.append("it"))
+    with pytest.raises(SettingError) as caught:
+        server.start()
+    assert str(caught.value) == (
+        f"trace = '{path}': cannot be written: there is no folder {path.parent}"
+    )
+    assert (loaded, server.addresses) == ([], ["127.0.0.1:0"])
+
+
+def test_trace_may_be_a_file_that_is_there(tmp_path):
+    path = tmp_path / "trace"
+    path.touch()
+    server = Server(app, Settings(port=0, trace=str(path)))
+    server.bind()
+    server.close()
+    assert path.read_text() == ""
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

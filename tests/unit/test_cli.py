@@ -379,6 +379,48 @@ def test_check_reads_the_secret(capsys):
     assert error.startswith("paste-ajp: secret_file = 'no': cannot be read")
 
 
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("none/trace", "there is no folder none"),
+        ("folder", "it is a folder"),
+        ("file/trace", "there is no folder file"),
+        ("shut/trace", "no permission for the folder shut"),
+        ("shut_file", "no permission"),
+    ],
+)
+def test_check_tells_that_the_trace_cannot_be_written(
+    capsys, monkeypatch, path, problem
+):
+    module("raise AssertionError('it was loaded')")
+    Path("folder").mkdir()
+    Path("shut").mkdir()
+    write("file", "")
+    write("shut_file", "")
+    monkeypatch.setattr(  # root may do all
+        os, "access", lambda path, mode: "shut" not in str(path)
+    )
+    arguments = ("serve", "--check", "--trace", path, "web_app:app")
+    assert fails(capsys, *arguments) == (
+        2,
+        f"paste-ajp: trace = '{path}': cannot be written: {problem}\n",
+    )
+
+
+@pytest.mark.parametrize("path", ["trace", "folder/trace", "file"])
+def test_check_leaves_no_trace_behind(path):
+    module("app = print")
+    Path("folder").mkdir()
+    write("file", "kept")
+    before = sorted(Path.cwd().rglob("*"))
+    assert cli.main(["serve", "--check", "--trace", path, "web_app:app"]) == 0
+    after = [
+        found for found in Path.cwd().rglob("*") if "__pycache__" not in str(found)
+    ]
+    assert sorted(after) == before
+    assert Path("file").read_text() == "kept"
+
+
 def test_check_demands_a_secret_where_others_can_come(capsys):
     module("app = print")
     status, error = fails(capsys, "serve", "--check", "--host=*", "web_app:app")
