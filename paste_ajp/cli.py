@@ -15,7 +15,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -235,12 +236,14 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     if arguments.check:
         # An inherited descriptor is judged by its socket, when it is bound.
         known = [a for a in settings.addresses if a.kind != "fd"]
-        demand_secret(settings, known)
-        check_trace(settings.trace)
+        with source.placing(target):
+            demand_secret(settings, known)
+            check_trace(settings.trace)
         target.load()
         print(f"{target}: settings and application are fine")
         return EXIT_OK
-    server.bind()  # before the application is loaded, which may take long
+    with source.placing(target):
+        server.bind()  # before the application is loaded, which may take long
     try:
         if server.loads_application:
             server.application = target.load()
@@ -281,7 +284,24 @@ class CommandLine:
 
     def settings_of(self, target: IniTarget | ModuleTarget) -> Settings:
         """Give the settings of a file that is read already, and of the flags."""
-        return Settings.parse(merged(target.written_settings(), self.flags))
+        with self.placing(target):
+            return Settings.parse(merged(target.written_settings, self.flags))
+
+    @contextmanager
+    def placing(self, target: IniTarget | ModuleTarget) -> Iterator[None]:
+        """Have a SettingError tell where it stands in a file, if not in the flags.
+
+        Of the settings that it is about the first that was given at all decides.
+        """
+        written = kept(target.written_settings, self.flags)
+        try:
+            yield
+        except SettingError as error:
+            about = (error.name, *error.beside)
+            given = [name for name in about if name in {**written, **self.flags}]
+            is_of_file = bool(given) and given[0] in written
+            told = error.spelled(written)
+            raise (told.at(target.place) if is_of_file else told) from error.__cause__
 
     def application(self) -> WSGIApplication:
         """Load the application. Raises LoadError."""
@@ -387,8 +407,14 @@ class IniTarget:
             problem = f"{type(error).__name__}: {_one_line(error)}"
             raise UsageError(f"{self._path}: [loggers]: {problem}") from error
 
+    @property
+    def place(self) -> str:
+        """The file, and the section in it if there is one."""
+        return f"{self._path} [{self._section.name}]" if self._section else self._path
+
+    @cached_property
     def written_settings(self) -> dict[str, object]:
-        """Give what the server section says, when it is meant for us.
+        """What the server section says, when it is meant for us.
 
         Raises UsageError when it cannot be read, or was asked for and is missing, or
         names a server that we do not have, and SettingError, which names the section,
@@ -400,13 +426,12 @@ class IniTarget:
         from paste_ajp import deploy, inifile
 
         problem = inifile.problem_of(section.code)
-        place = f"{self._path} [{section.name}]"
         if problem:
-            raise UsageError(f"{place}: {section.code}: {problem}")
+            raise UsageError(f"{self.place}: {section.code}: {problem}")
         translate = deploy.in_thread_terms
         if "fork" in section.code:
             translate = deploy.in_fork_terms
-        with telling(place=place):
+        with telling(place=self.place):
             written: dict[str, object] = translate(section.stated)
             Settings.parse(written)
         return written
@@ -496,9 +521,15 @@ class ModuleTarget:
         if app_name:
             raise UsageError(f"{self}: --app-name is for INI files")
 
+    @property
     def written_settings(self) -> dict[str, object]:
-        """Give no settings: a module has none."""
+        """No settings: a module has none."""
         return {}
+
+    @property
+    def place(self) -> str:
+        """No place for them, either."""
+        return ""
 
     def load(self) -> WSGIApplication:
         """Import the application. Raises LoadError."""

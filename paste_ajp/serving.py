@@ -464,6 +464,7 @@ def demand_secret(settings: Settings, addresses: Iterable[Address]) -> None:
             f"{where} needs a secret: set secret here and the same in the front end"
             " (httpd: ProxyPass ... secret=..., mod_jk: worker.NAME.secret), or listen"
             " on 127.0.0.1 or unix:/path, or set secret_required = false",
+            beside=("host", "listen") if outside else (),
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import paste_ajp
 from paste_ajp import cli, inifile
-from paste_ajp.serving import BindError
+from paste_ajp.serving import BindError, demand_secret
 from tests.unit.fake_server import FakeServer
 
 ROOT = Path(__file__).parents[2]
@@ -498,7 +498,95 @@ def test_setting_of_a_file_that_does_not_go_with_a_flag_is_told_as_written(capsy
     ini("[server:main]\nuse = egg:paste_ajp\nminSpareThreads = 4")
     status, error = fails(capsys, "serve", "x.ini", "--threads=2")
     assert status == 2
-    assert error.endswith("minSpareThreads (min_spare) = 4: more than threads = 2\n")
+    assert error == (
+        "paste-ajp: x.ini [server:main]: minSpareThreads (min_spare) = 4: more than"
+        " threads = 2\n"
+    )
+
+
+def bind_as_servers_do(self):
+    """Check what Server.bind() checks, without a socket."""
+    demand_secret(self.settings, self.settings.addresses)
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)])
+@pytest.mark.parametrize(
+    ("server", "flags", "message"),
+    [
+        pytest.param(
+            "secretFile = none",
+            [],
+            "x.ini [server:main]: secretFile = 'none': cannot be read: ",
+            id="secret_file of the file",
+        ),
+        pytest.param(
+            "secretFile = none",
+            ["--secret-file=other"],
+            "secret_file = 'other': cannot be read: ",
+            id="secret_file of a flag",
+        ),
+        pytest.param(
+            "secret_file = web_app.py",
+            [],
+            "x.ini [server:main]: secret_file = 'web_app.py': expected the secret in",
+            id="secret_file without a secret",
+        ),
+        pytest.param(
+            "address = 0.0.0.0",
+            [],
+            "x.ini [server:main]: secret_required = 'auto': 0.0.0.0:8009 needs a",
+            id="host of the file",
+        ),
+        pytest.param(
+            "listen = *:1",
+            ["--threads=2"],
+            "x.ini [server:main]: secret_required = 'auto': *:1 needs a",
+            id="listen of the file",
+        ),
+        pytest.param(
+            "host = 0.0.0.0",
+            ["--host=::"],
+            "secret_required = 'auto': [::]:8009 needs a",
+            id="host of a flag",
+        ),
+        pytest.param(
+            "host = 0.0.0.0",
+            ["--listen=*:1"],
+            "secret_required = 'auto': *:1 needs a",
+            id="listen of a flag",
+        ),
+        pytest.param(
+            "secretRequired = yes",
+            ["--host=::1"],
+            "x.ini [server:main]: secretRequired = True: any address needs a",
+            id="secret_required of the file",
+        ),
+    ],
+)
+def test_setting_that_fails_late_is_told_with_its_place(
+    capsys, monkeypatch, server, flags, message, check
+):
+    monkeypatch.setattr(FakeServer, "bind", bind_as_servers_do)
+    ini(f"[server:main]\nuse = egg:paste_ajp\n{server}")
+    write("web_app.py", "\n")  # which is not loaded, and holds no secret
+    status, error = fails(capsys, "serve", "x.ini", *flags, *check)
+    assert status == 2
+    assert error.startswith(f"paste-ajp: {message}")
+
+
+def test_setting_of_a_flag_is_told_without_a_place_where_the_file_has_its_like(capsys):
+    ini("[server:main]\nuse = egg:paste_ajp\nmaxThreads = 3")
+    assert fails(capsys, "serve", "x.ini", "--min-spare=4") == (
+        2,
+        "paste-ajp: min_spare = 4: more than maxThreads (threads) = 3\n",
+    )
+
+
+def test_trace_of_the_file_is_told_with_its_place(capsys):
+    ini("[server:main]\nuse = egg:paste_ajp\ntrace = none/trace")
+    status, error = fails(capsys, "serve", "--check", "x.ini")
+    assert status == 2
+    assert error.startswith("paste-ajp: x.ini [server:main]: trace = 'none/trace': ")
 
 
 @pytest.mark.parametrize(
