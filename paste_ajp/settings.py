@@ -155,7 +155,8 @@ class Settings:
         "serve",
         Choice("serve", "404"),
         "What becomes of a path outside script_name: served with an empty "
-        "SCRIPT_NAME and a warning, or answered 404.",
+        "SCRIPT_NAME and a warning, once for each first segment of a path, or "
+        "answered 404.",
         group=_MOUNT,
     )
     server_name_fallback: str = option(

@@ -7,13 +7,14 @@ sends it decoded, by settings.uri_encoding or by what only lighttpd leaves out.
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
-from paste_ajp.logs import MAY_REPEAT, server_log
+from paste_ajp.logs import server_log
 from paste_ajp.protocol import ForwardRequest
 from paste_ajp.settings import Settings
 from paste_ajp.version import SERVER_SOFTWARE
@@ -25,7 +26,8 @@ Environ = dict[str, Any]
 #: Request header names learnt, at the most: a remote can invent any number.
 LEARNT_NAMES: Final = 1000
 
-#: Names of refused request attributes that are logged, at the most.
+#: Names of refused request attributes that are logged, at the most; also of the first
+#: segments of paths that are outside script_name.
 LOGGED_NAMES: Final = 100
 
 #: AJP attribute -> environ keys: mod_ssl's and CGI's name, then flup's.
@@ -157,6 +159,7 @@ class EnvironBuilder:
         self._keys: dict[str, str] = {}
         self._dropped: set[str] = set()  # names that have no key
         self._logged_names: set[str] = set()
+        self._logged_segments: set[str] = set()  # of paths outside script_name
         # With the keys that every request sets, so that a copy is large enough for
         # headers, too: not to grow it for each request saves 0.9 us.
         self._base: Environ = {
@@ -336,8 +339,7 @@ class EnvironBuilder:
             problem = "has no say beside script_name and removed_prefix"
         else:
             problem = "is not in allowed_request_attributes"
-        if name not in self._logged_names and len(self._logged_names) < LOGGED_NAMES:
-            self._logged_names.add(name)
+        if _is_to_be_logged(name, self._logged_names):
             server_log.warning(
                 "request attribute %r %s: dropped, here and from now on",
                 name[:100],
@@ -418,12 +420,27 @@ class EnvironBuilder:
             raise RequestRefused(
                 404, f"path {path[:200]!r} is not below script_name {prefix!r}"
             )
-        server_log.warning(
-            "path %r is not below script_name %r: served with an empty SCRIPT_NAME;"
-            " does the front end remove the prefix? then set removed_prefix",
+        segment = path.lstrip("/").partition("/")[0][:200]
+        is_new = _is_to_be_logged(segment, self._logged_segments)
+        server_log.log(
+            logging.WARNING if is_new else logging.DEBUG,
+            "path %r is not below script_name %r: served with an empty SCRIPT_NAME,"
+            " here and from now on (logged once for each first segment of a path);"
+            " does the front end remove the prefix? then set removed_prefix;"
+            " script_name_mismatch = 404 refuses such paths",
             path[:200],
             prefix,
-            extra=MAY_REPEAT,
         )
         environ["SCRIPT_NAME"] = ""
         environ["PATH_INFO"] = path
+
+
+def _is_to_be_logged(name: str, logged: set[str]) -> bool:
+    """Tell whether a remote's `name` is logged, and note it: once, and not any number.
+
+    The set is shared by threads: two may log the same one.
+    """
+    if name in logged or len(logged) >= LOGGED_NAMES:
+        return False
+    logged.add(name)
+    return True

@@ -558,6 +558,31 @@ def test_path_outside_the_prefix_is_served_with_a_warning(req_uri, caplog):
     assert f"path {req_uri!r} is not below script_name '/app'" in caplog.text
 
 
+def test_paths_outside_the_prefix_are_warned_of_once_for_a_first_segment(caplog):
+    caplog.set_level(logging.DEBUG)
+    builder = EnvironBuilder(Settings(script_name="/app"))
+    for req_uri in ("/", "/x", "/x/1", "/x/2", "//x/3", "/y/1", "/"):
+        environ_of(req_uri=req_uri, builder=builder)
+    warned = [r.args[0] for r in caplog.records if r.levelno == logging.WARNING]
+    told = [r.args[0] for r in caplog.records if r.levelno == logging.DEBUG]
+    assert warned == ["/", "/x", "/y/1"]
+    assert told == ["/x/1", "/x/2", "//x/3", "/"]
+    assert caplog.records[0].getMessage() == (
+        "path '/' is not below script_name '/app': served with an empty SCRIPT_NAME,"
+        " here and from now on (logged once for each first segment of a path);"
+        " does the front end remove the prefix? then set removed_prefix;"
+        " script_name_mismatch = 404 refuses such paths"
+    )
+
+
+def test_warnings_of_paths_outside_the_prefix_are_bounded(caplog):
+    builder = EnvironBuilder(Settings(script_name="/app"))
+    for number in range(LOGGED_NAMES + 10):
+        environ_of(req_uri=f"/x{number}", builder=builder)
+    assert len(caplog.records) == LOGGED_NAMES
+    assert "no more of this kind" not in caplog.text
+
+
 def test_path_outside_the_prefix_can_be_refused():
     settings = {"script_name": "/app", "script_name_mismatch": "404"}
     assert refusal_of(req_uri="/apple", settings=settings) == (
