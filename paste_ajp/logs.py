@@ -215,13 +215,18 @@ def access_line(
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Show the root logger's records on stderr, unless a handler does already."""
+    """Show the root logger's records on stderr, unless a handler does already.
+
+    Each with its process, for several may write there.
+    """
     root = logging.getLogger()
     if root.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        logging.Formatter(
+            "%(asctime)s [%(process)d] %(levelname)-7s %(name)s: %(message)s"
+        )
     )
     root.addHandler(handler)
     root.setLevel(level)

@@ -1,4 +1,5 @@
 import logging
+import os
 
 import pytest
 
@@ -48,11 +49,12 @@ def root():
     root.level, root.handlers[:] = before
 
 
-def test_records_go_to_stderr(root, capsys):
+def test_records_go_to_stderr_and_name_the_process(root, capsys):
     root.handlers.clear()
     log_to_stderr()
     logging.getLogger("paste_ajp").info("hello")
-    assert capsys.readouterr().err.endswith(" INFO    paste_ajp: hello\n")
+    said = capsys.readouterr().err
+    assert said.endswith(f" [{os.getpid()}] INFO    paste_ajp: hello\n")
 
 
 def test_handler_that_is_there_is_enough(root):
