@@ -448,7 +448,10 @@ class IniTarget:
             raise UsageError(f"{self._path}: {_one_line(error)}") from error
 
     def tell_of_defaults(self, settings: Settings) -> None:
-        """Log that the file has no settings for us, where that is so."""
+        """Log that the file has no settings for us, where that is so.
+
+        Not where they are read: children do that too, each for itself.
+        """
         section = self._section
         names = [f"[server:{name}]" for name in self._file.server_names()]
         level = logging.WARNING

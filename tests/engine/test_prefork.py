@@ -301,6 +301,17 @@ def test_databases_of_zope_are_closed(start, tmp_path, processes):
     assert (tmp_path / f"closed-{served_by}").exists()
 
 
+def test_section_for_another_server_is_warned_of_by_the_parent_alone(start, tmp_path):
+    (tmp_path / "site.ini").write_text(
+        "[app:main]\nuse = egg:paste_ajp#demo\n[server:main]\nuse = egg:waitress\n"
+    )
+    program = SHELL % "'site.ini', '--port', '{port}', '--processes', '2'"
+    parent = start(program=program)
+    warned = [line for line in parent.log.splitlines() if "is for egg:waitress" in line]
+    assert len(warned) == 1
+    assert f" [{parent.pid}] WARNING paste_ajp: site.ini: [server:main]" in warned[0]
+
+
 # -- deaths -----------------------------------------------------------------------
 
 
