@@ -27,7 +27,7 @@ from typing import Any, Final, NoReturn, Protocol
 from paste_ajp.engine.balance import Share, SharedCounts
 from paste_ajp.engine.link import Link
 from paste_ajp.engine.listeners import Listener, inherit
-from paste_ajp.engine.signals import TRACE_SIGNAL
+from paste_ajp.engine.signals import TRACE_SIGNAL, let_in
 from paste_ajp.engine.supervision import (
     BEAT_SECONDS,
     CLOSING_SECONDS,
@@ -226,7 +226,8 @@ class _Child:
         self._server = server
         if self._trace_flips:  # the signal came while it started
             server.switch_trace()
-        if self._ending:  # the order came while it started
+        if self._ending:  # the order, or a signal, came while it started
+            self._link.send(Leaving())
             self._take_what_waits(server)
             server.shutdown()
         return server
@@ -246,6 +247,7 @@ class _Child:
             faulthandler.register(
                 number, file=self._birth.stacks, all_threads=True, chain=False
             )
+        let_in()
 
     def _on_trace_signal(self, number: int, frame: object) -> None:  # noqa: ARG002
         if self._server is None:
@@ -260,6 +262,7 @@ class _Child:
             if not self._may_serve.is_set():
                 self._ending = True
                 raise SystemExit(0)  # out of whatever loads at present
+            self._ending = True  # _serve() looks when it has started
             return
         if not self._ending:
             self._ending = True

@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from paste_ajp.addresses import Address
 from paste_ajp.engine.balance import SharedCounts
@@ -48,7 +48,9 @@ from paste_ajp.engine.listeners import Listener
 from paste_ajp.engine.notify import Notifier
 from paste_ajp.engine.processes import ChildrenFailed
 from paste_ajp.engine.signals import (
+    STOP_SIGNALS,
     TRACE_SIGNAL,
+    held_back,
     in_main_thread,
     tell_main_thread,
     wait_for,
@@ -76,6 +78,13 @@ class _Born(BaseException):
         self.birth = birth
 
 
+class _End(NamedTuple):
+    """What a child died of, and whether a stop signal ends one so."""
+
+    how: str
+    may_be_stop: bool
+
+
 class _Process:
     """The parent's side of one child."""
 
@@ -88,20 +97,22 @@ class _Process:
         self.told_leaving = False
         self.stack_bytes = b""
 
-    def exit_status(self) -> str | None:
+    def end(self) -> _End | None:
         """Tell what it died of; None while it lives."""
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:  # somebody else waits for all children
-            return "is gone"
+            return _End("is gone", may_be_stop=False)
         if not pid:
             return None
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
+            name = f"signal {number}"
             with suppress(ValueError):
-                return f"was killed by {signal.Signals(number).name}"
-            return f"was killed by signal {number}"
-        return f"ended with status {os.waitstatus_to_exitcode(status)}"
+                name = signal.Signals(number).name
+            return _End(f"was killed by {name}", may_be_stop=name in STOP_SIGNALS)
+        code = os.waitstatus_to_exitcode(status)
+        return _End(f"ended with status {code}", may_be_stop=code == 0)
 
 
 class PreforkServer:
@@ -402,12 +413,14 @@ class PreforkServer:
         """Look which children have died."""
         now = self._clock()
         for number, process in list(self._processes.items()):
-            how = process.exit_status()
-            if how is not None:
+            end = process.end()
+            if end is not None:
                 if not process.hung_up_at:
                     self._hear(number)  # its last words
                 self._bury(number, process)
-                self._supervisor.on_ended(number, how, now)
+                self._supervisor.on_ended(
+                    number, end.how, now, may_be_stop=end.may_be_stop
+                )
             elif (
                 process.hung_up_at
                 and not process.told_leaving
@@ -474,16 +487,17 @@ class PreforkServer:
         # Private, but there is no other way to get -W, -X and their like.
         flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
         # Not `with`: it is waited for by its number, beside those that are forked.
-        child = subprocess.Popen(
-            [sys.executable, *flags, _PROGRAM, str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[
-                theirs.fileno(),
-                their_stacks,
-                counts,
-                *(fd for fd, _ in listeners),
-            ],
-        )
+        with held_back():
+            child = subprocess.Popen(
+                [sys.executable, *flags, _PROGRAM, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[
+                    theirs.fileno(),
+                    their_stacks,
+                    counts,
+                    *(fd for fd, _ in listeners),
+                ],
+            )
         child.returncode = 0  # so that it does not mind who waits
         ours.send(
             Birth(

@@ -24,6 +24,16 @@ ADD_SIGNAL = "SIGTTIN"
 REMOVE_SIGNAL = "SIGTTOU"
 CHILD_SIGNAL = "SIGCHLD"
 
+#: What a child that is a new interpreter can handle only when it has started.
+_CHILDS_SIGNALS = (
+    *STOP_SIGNALS,
+    RELOAD_SIGNAL,
+    UPGRADE_SIGNAL,
+    TRACE_SIGNAL,
+    ADD_SIGNAL,
+    REMOVE_SIGNAL,
+)
+
 #: Seconds in which stop signals of two kinds are one wish: hupper sends SIGTERM and
 #: interrupts the main thread besides, a terminal's Ctrl-C goes to it and to us.
 ONE_WISH_SECONDS = 2.0
@@ -107,6 +117,26 @@ def handled(handlers: Mapping[str, Callable[[], None]]) -> Iterator[None]:
                 number,
                 signal.SIG_DFL if before is None else before,  # type: ignore[arg-type]
             )
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Have signals wait, also in a program that is started now, until its let_in().
+
+    One that came while it starts would kill it, or show a traceback of its imports.
+    """
+    numbers = [getattr(signal, name) for name in _CHILDS_SIGNALS]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def let_in() -> None:
+    """Take the signals that were held_back() for this process by who started it."""
+    numbers = [getattr(signal, name) for name in _CHILDS_SIGNALS]
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 def _ignoring_arguments(

@@ -18,6 +18,10 @@ A child that shall be replaced (it has served enough, it has grown too large) is
 `superseded`: it goes on until another serves in its place. One that does not answer, or
 that is dead, leaves first and is replaced then.
 
+A stop signal that reaches a child may be on its way to the parent, too: Ctrl-C, and
+systemd with KillMode=control-group, send it to all. So what a child does that may come
+of one is not judged at once, and nothing is decided meanwhile.
+
 Whatever happens, `_settle` looks what is and what should be, and does the difference.
 """
 
@@ -27,6 +31,7 @@ import enum
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
 
 from paste_ajp.logs import server_log
@@ -58,6 +63,10 @@ STOPPING_SECONDS: Final = 2.0
 
 #: Seconds that a hanging child gets to write its stacks.
 STACKS_SECONDS: Final = 1.0
+
+#: Seconds between a stop signal to a child and the same one to the parent, at the most.
+#: Longer than a busy system takes, and short for a child that has to be replaced.
+ONE_STOP_SECONDS: Final = 0.3
 
 #: Seconds of loading after which the log says where it hangs.
 LONG_LOADING: Final = 60.0
@@ -178,6 +187,9 @@ class Supervisor:
         self._growth_not_before = 0.0  # none is replaced for its memory sooner
         self._new_settings: Settings | None = None
         self._reload_again = False
+        #: How to judge what children did that may be the stop of all, and when.
+        self._unjudged: list[Callable[[], None]] = []
+        self._judged_at = 0.0
 
     # -- what others ask for ------------------------------------------------------
 
@@ -189,6 +201,7 @@ class Supervisor:
         """Replace all children by new ones that load settings and code anew."""
         if self.phase in (Phase.STOPPING, Phase.STOPPED):
             return
+        self._judge_unasked_ends()
         if self.phase is Phase.RELOADING:
             server_log.warning(
                 "asked to reload anew: what loads at present is given up"
@@ -212,6 +225,7 @@ class Supervisor:
         if self.phase is Phase.STOPPED:
             return
         self.phase = Phase.STOPPING
+        self._unjudged.clear()
         for child in list(self.children.values()):
             if order is Order.STOP or child.state is not State.LEAVING:
                 self._dismiss(child, now, order)
@@ -273,12 +287,16 @@ class Supervisor:
             return
         child.deadline = now + child.graceful_timeout + CLOSING_SECONDS
         if child.state is not State.LOADING:
-            server_log.warning("%s ends, and nobody here has asked it to", child)
             child.state = State.LEAVING
-            self._settle(now)
+            self._judge_soon(partial(self._wonder_at, child), now)
 
-    def on_ended(self, number: int, how: str, now: float) -> None:
-        """A child is dead; `how` says of what, as "was killed by SIGKILL"."""
+    def on_ended(
+        self, number: int, how: str, now: float, *, may_be_stop: bool = False
+    ) -> None:
+        """A child is dead; `how` says of what, as "was killed by SIGKILL".
+
+        `may_be_stop` tells that a stop signal ends a child so.
+        """
         child = self.children.pop(number, None)
         if child is None:
             return
@@ -287,7 +305,11 @@ class Supervisor:
         if child.state is State.LEAVING:
             server_log.info("%s has left: it %s", child, how)
         elif self.phase is not Phase.STOPPING:
-            self._mourn(child, how, now)
+            mourn = partial(self._mourn, child, how, now)
+            if may_be_stop:
+                self._judge_soon(mourn, now)
+            else:
+                mourn()
         self._settle(now)
 
     # -- time -----------------------------------------------------------------------
@@ -315,6 +337,8 @@ class Supervisor:
                     child.deadline = now + STACKS_SECONDS
             elif child.state is State.LOADING:
                 self._look_at_loading(child, now)
+        if self._unjudged and now >= self._judged_at:
+            self._judge_unasked_ends()
         self._settle(now)
 
     def wait_seconds(self, now: float) -> float:
@@ -323,6 +347,8 @@ class Supervisor:
         due += [c.deadline for c in self.children.values() if c.deadline]
         if self._not_before > now:
             due.append(self._not_before)
+        if self._unjudged:
+            due.append(self._judged_at)
         return max(0.0, min(due) - now)
 
     # -- decisions --------------------------------------------------------------------
@@ -349,7 +375,7 @@ class Supervisor:
         """Do what is left to do between what is and what should be."""
         if self.phase is Phase.STOPPING and not self.children:
             self.phase = Phase.STOPPED
-        if self.phase in (Phase.STOPPING, Phase.STOPPED):
+        if self.phase in (Phase.STOPPING, Phase.STOPPED) or self._unjudged:
             return
         staying = self._staying()
         missing = self.target - len(staying)
@@ -526,7 +552,22 @@ class Supervisor:
         )
         self._hands.write_stacks(child.number)
 
-    # -- deaths -----------------------------------------------------------------------
+    # -- ends that nobody asked for ---------------------------------------------------
+
+    def _judge_soon(self, judge: Callable[[], None], now: float) -> None:
+        """Judge what a child has done unless the whole server is to stop, too."""
+        if not self._unjudged:
+            self._judged_at = now + ONE_STOP_SECONDS
+        self._unjudged.append(judge)
+
+    def _judge_unasked_ends(self) -> None:
+        """No stop has followed: so they were the children's own."""
+        unjudged, self._unjudged = self._unjudged, []
+        for judge in unjudged:
+            judge()
+
+    def _wonder_at(self, child: Child) -> None:
+        server_log.warning("%s ends, and nobody here has asked it to", child)
 
     def _mourn(self, child: Child, how: str, now: float) -> None:
         """Deal with a death that nobody asked for."""

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -208,7 +209,43 @@ def test_signal_to_the_whole_group_ends_all_clean(start, number):
     parent = start()
     os.killpg(os.getpgid(parent.pid), number)
     assert parent.wait() == 0
-    assert "Traceback" not in parent.log
+    assert_one_stop(parent)
+
+
+def test_stop_that_comes_to_the_children_first_is_one_stop(start):
+    """As of systemd with KillMode=control-group, which sends it to one by one."""
+    parent = start()
+    for pid in parent.children():
+        os.kill(pid, signal.SIGTERM)
+    time.sleep(0.05)  # the parent hears of it before it hears the signal
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait() == 0
+    assert_one_stop(parent)
+
+
+def assert_one_stop(parent):
+    """The log tells of a stop, and of no child that ended for itself or came new."""
+    assert "stopped" in parent.log
+    for text in ("Traceback", "WARNING", "ERROR", "child 3"):
+        assert text not in parent.log
+
+
+def test_signal_to_the_whole_group_while_children_start_ends_all_clean(start):
+    parent = start(wait_for="serves AJP")
+    wait_until(lambda: len(parent.children()) == 2, 10, "the children")
+    os.killpg(os.getpgid(parent.pid), signal.SIGINT)
+    assert parent.wait() == 0
+    assert_one_stop(parent)
+
+
+def test_signal_to_the_trace_waits_for_children_that_start(start):
+    """It would kill them."""
+    parent = start(wait_for="serves AJP")
+    wait_until(lambda: len(parent.children()) == 2, 10, "the children")
+    parent.send_signal(signal.SIGUSR1)
+    parent.wait_for_log("children serve")
+    wait_until(lambda: parent.log.count("every packet is written") == 2, 10, "traces")
+    assert "ERROR" not in parent.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -335,6 +372,15 @@ def test_child_that_is_sent_away_finishes_and_is_replaced(start, tmp_path):
         assert front_end.answer().status == 200
     wait_until(lambda: pid not in parent.children(), 10, "the child to end")
     wait_until(lambda: len(parent.children()) == 2, 10, "the replacement")
+
+
+def test_children_that_are_sent_away_as_they_begin_to_serve_are_replaced(start):
+    parent = start()
+    former = parent.children()
+    for pid in former:
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not parent.children() & former, 5, "the children to end")
+    wait_until(lambda: len(parent.children()) == 2, 5, "the replacements")
 
 
 @pytest.mark.parametrize("flags", [(), ("--preload",)], ids=["fresh", "forked"])

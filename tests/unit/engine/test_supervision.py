@@ -9,6 +9,7 @@ import pytest
 from paste_ajp.engine.supervision import (
     FIRST_TRIES,
     LONGEST_PAUSE,
+    ONE_STOP_SECONDS,
     STEADY_SECONDS,
     Beat,
     Order,
@@ -67,9 +68,13 @@ class World:
         for number in numbers:
             self.supervisor.on_ready(number, found, self.now)
 
-    def ended(self, *numbers, how="was killed by SIGKILL"):
+    def ended(self, *numbers, how="was killed by SIGKILL", may_be_stop=False):
         for number in numbers:
-            self.supervisor.on_ended(number, how, self.now)
+            self.supervisor.on_ended(number, how, self.now, may_be_stop=may_be_stop)
+
+    def stopped(self, *numbers):
+        """Dead of a stop signal, before it was handled."""
+        self.ended(*numbers, how="was killed by SIGTERM", may_be_stop=True)
 
     def fail(self, number, problem="ImportError: no module named app"):
         self.supervisor.on_failed(number, problem)
@@ -594,11 +599,63 @@ def test_reload_is_no_matter_for_a_server_that_stops():
 # -- children that go by themselves, and what they leave
 
 
-def test_child_that_leaves_by_itself_is_replaced_at_once(caplog):
+def test_child_that_leaves_by_itself_is_replaced_when_no_stop_follows(caplog):
     world = World().serving()
     world.supervisor.on_leaving(1, world.now)
+    assert world.news() == []
+    assert world.supervisor.wait_seconds(world.now) == pytest.approx(ONE_STOP_SECONDS)
+    world.pass_time(ONE_STOP_SECONDS)
     assert world.news() == [(3, "start 1")]
     assert "child 1 (pid 10001) ends, and nobody here has asked it to" in caplog.text
+
+
+def test_child_that_loads_and_is_stopped_is_replaced_when_no_stop_follows(caplog):
+    world = World().begin()
+    world.ready(1)
+    world.news()
+    world.stopped(2)
+    assert world.news() == []
+    world.pass_time(ONE_STOP_SECONDS)
+    assert world.news() == [(3, "start 1")]
+    assert (
+        "child 2 (pid 10002) was killed by SIGTERM while it loaded its application;"
+        " the next starts at once" in caplog.text
+    )
+
+
+def test_stop_that_reaches_children_first_is_one_stop(caplog):
+    world = World(processes=3).begin()
+    world.ready(1, 2)
+    world.news()
+    world.supervisor.on_leaving(1, world.now)
+    world.stopped(2, 3)
+    world.supervisor.tick(world.now)
+    world.supervisor.stop(Order.FINISH, world.now)
+    world.pass_time(ONE_STOP_SECONDS)
+    world.ended(1, how="ended with status 0")
+    assert world.news() == []
+    assert world.supervisor.phase is Phase.STOPPED
+    assert caplog.messages == []
+
+
+def test_stop_of_a_child_is_judged_soon_whatever_others_do():
+    world = World(processes=3).serving()
+    world.supervisor.on_leaving(1, world.now)
+    world.now += 0.9 * ONE_STOP_SECONDS
+    world.supervisor.on_leaving(2, world.now)
+    world.pass_time(0.1 * ONE_STOP_SECONDS)
+    assert world.news() == [(4, "start 1"), (5, "start 1")]
+
+
+def test_stop_of_a_child_that_reloads_is_judged_before_the_next_reload(caplog):
+    world = World().serving()
+    world.supervisor.reload(world.now)
+    world.stopped(3)
+    world.supervisor.reload(world.now)
+    assert "the former version goes on serving: child 3 (pid 10003)" in caplog.text
+    assert world.news() == [(3, "start 2"), (4, "start 2")]
+    world.pass_time(ONE_STOP_SECONDS)
+    assert world.supervisor.phase is Phase.RELOADING
 
 
 def test_counters_of_dead_children_are_kept():
