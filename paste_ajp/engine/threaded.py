@@ -347,13 +347,15 @@ class ThreadedServer:
         poller = self._poller
         assert crew is not None  # start() made both
         assert poller is not None
+        allowed = f"graceful_timeout = {self.settings.graceful_timeout:g} s"
         for channel in crew.waiting_channels():
             if crew.take_waiting(channel):
                 server_log.warning(
-                    "%s refused with 503: no thread came free for it within"
-                    " graceful_timeout = %g s",
+                    "%s refused with 503: no thread %s",
                     _describe(channel),
-                    self.settings.graceful_timeout,
+                    "is free, and the server stops at once"
+                    if self._cut
+                    else f"came free for it within {allowed}",
                 )
                 channel.answer(503)
         crew.stop()
@@ -361,8 +363,10 @@ class ThreadedServer:
             channel = worker.busy
             if isinstance(channel, Channel) and channel.phase is Phase.ASSIGNED:
                 server_log.warning(
-                    "cut off, as it did not end within graceful_timeout = %g s: %s",
-                    self.settings.graceful_timeout,
+                    "cut off, as %s: %s",
+                    "the server stops at once"
+                    if self._cut
+                    else f"it did not end within {allowed}",
                     _describe(channel),
                 )
                 channel.cut()

@@ -207,5 +207,5 @@ def test_second_signal_does_not_wait_for_requests():
             front_end.answer()
         out, errors = process.communicate(timeout=DEADLINE)
     assert out == b"run returned False\n"
-    assert b"cut off, as it did not end" in errors
+    assert b"cut off, as the server stops at once" in errors
     assert process.returncode == 0

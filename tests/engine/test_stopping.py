@@ -131,6 +131,19 @@ def test_second_stop_is_immediate(serve, gate):
         running.answer()
 
 
+def test_log_of_a_stop_at_once_speaks_of_no_time(serve, gate, caplog):
+    site = serve(gate, threads=1, graceful_timeout=60)
+    block(site, gate, 1)
+    waiting = site.connect()
+    waiting.send(forward())
+    wait_until(lambda: site.server._crew.waiting == 1)
+    site.server.shutdown(graceful=False)
+    assert site.server.wait(DEADLINE)
+    assert "cut off, as the server stops at once: GET /wait from" in caplog.text
+    assert "refused with 503: no thread is free, and the server stops" in caplog.text
+    assert "graceful_timeout" not in caplog.text
+
+
 def endless(environ, start_response):
     start_response("200 OK", [TEXT])
     while True:
