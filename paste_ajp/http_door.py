@@ -333,13 +333,16 @@ def build_http_door(
     return door
 
 
-def open_http_listener(http_address: object) -> socket.socket:
+def open_http_listener(http_address: object, inherited: int = -1) -> socket.socket:
     """Listen for HTTP; who connects waits until a door takes the socket over.
 
-    Raises HttpDoorError where waitress is missing, which the door will need, and
-    OSError where the address cannot be had.
+    ``inherited`` is the descriptor of a socket that listens there already, left by a
+    predecessor. Raises HttpDoorError where waitress is missing, which the door will
+    need, and OSError where the address cannot be had.
     """
     _import_waitress()
+    if inherited >= 0:
+        return socket.socket(fileno=inherited)
     host, port = _tcp_address(str(http_address))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -81,7 +81,7 @@ class Server:
         self._parent: PreforkServer | None = None  # the engine, where it is one
         self._notifier = service_manager()
         self._upgrade = Upgrade(self._make_way)
-        self._http_listener: Any = None  # a socket
+        self._http_listener: Listener | None = None
         self._http_door: Any = None
         self._reload = False
         #: Whether start() is under way, and whether a stop came meanwhile.
@@ -258,10 +258,13 @@ class Server:
     def _open_http_door(self, address: str) -> None:
         from paste_ajp.http_door import start_http_door
 
+        assert self._http_listener is not None  # bind() has opened it
         self._http_door = start_http_door(
-            self.settings.http, address, self.settings, listener=self._http_listener
+            self.settings.http,
+            address,
+            self.settings,
+            listener=self._http_listener.socket,
         )
-        self._http_listener = None
 
     def run(self, *, install_signal_handlers: bool = True) -> bool:
         """Serve until a signal or shutdown() ends it.
@@ -341,7 +344,8 @@ class Server:
     def _on_upgrade_signal(self) -> None:
         engine = self._engine
         if engine is not None and not engine.draining:
-            self._upgrade.begin(self._listeners, self._notifier)
+            http = [self._http_listener] if self._http_listener is not None else []
+            self._upgrade.begin([*self._listeners, *http], self._notifier)
 
     def _on_trace_signal(self) -> None:
         if self._engine is not None:
@@ -426,16 +430,23 @@ class Server:
         self.wait()
 
 
-def _listen_for_http(address: Address) -> Any:
-    """Open the HTTP door's socket, before an application is loaded for nothing."""
+def _listen_for_http(address: Address) -> Listener:
+    """Open the HTTP door's socket, before an application is loaded for nothing.
+
+    Or take the predecessor's, under a name that no address for AJP has.
+    """
     from paste_ajp.http_door import HttpDoorError, open_http_listener
 
+    written = f"http:{address}"
+    left = inheritance().take(written)
     try:
-        return open_http_listener(address)
+        listener = Listener(open_http_listener(address, *left))
     except HttpDoorError as error:
         raise SettingError("http", str(address), str(error)) from error
     except OSError as error:
         raise bind_error(f"{address} for HTTP", error) from error
+    listener.written = written
+    return listener
 
 
 def demand_secret(settings: Settings, addresses: Iterable[Address]) -> None:

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -680,6 +681,30 @@ def test_one_process_is_upgraded_as_well(start):
     os.kill(successor, signal.SIGTERM)
     assert version == "two"
     wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
+
+
+@pytest.mark.parametrize(
+    ("processes", "wait_for"), [(1, "serves AJP"), (2, "children serve")]
+)
+def test_upgrade_hands_the_http_door_over(start, processes, wait_for):
+    http = f"127.0.0.1:{free_port()}"
+
+    def version():
+        with urllib.request.urlopen(f"http://{http}/", timeout=10) as answer:
+            return answer.read().split()[0]
+
+    parent = start("--http", http, processes=processes, wait_for=wait_for)
+    assert version() == b"one"
+    parent.write_version('"two"')
+    parent.send_signal(signal.SIGUSR2)
+    assert parent.wait(20) == 0
+    try:
+        assert version() == b"two"
+    finally:
+        successor = parent.log.partition("upgraded: process ")[2].split()[0]
+        os.kill(int(successor), signal.SIGTERM)
+    wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
+    assert is_refused(int(http.rpartition(":")[2]))
 
 
 # -- more and less ----------------------------------------------------------------
