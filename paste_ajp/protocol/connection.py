@@ -12,7 +12,8 @@ count of body chunks that the front end owes tells them apart, and it is kept he
 * lighttpd sends an empty chunk after each request without body, nginx one after a
   chunked upload, unasked. A few are passed over; anything else unasked is an error.
 
-When the peer breaks the protocol, `receive` raises, and `failure` keeps the error.
+When the peer breaks the protocol, `receive` raises, and `failure` keeps a copy of the
+error.
 Messages that came in before the fault are returned first; the error is then raised
 by the next call of `receive`, and `may_reuse` is False already. After a DecodeError
 over a Forward Request a complete answer can still be sent, ending in
@@ -152,7 +153,7 @@ class Connection:
         #: Whether the request that failed was a HEAD: its answer has no body.
         self.refused_head = False
         self._failure_raised = False
-        self._overlong: DecodeError | None = None
+        self._overlong = 0  # bytes of a Forward Request that are too many
         self._content_length: int | None = None
         self._transferred = 0
         self._is_raw: bool | None = None
@@ -276,7 +277,7 @@ class Connection:
             self.state is not _CLOSING or not self._failure_raised
         ):
             self._failure_raised = True
-            raise self.failure
+            raise self.failure.again()
 
     def receive_eof(self) -> None:
         """Take in that the peer has closed.
@@ -293,9 +294,8 @@ class Connection:
             # A chunk that is dropped anyway need not be whole, nor come at all.
             self.state = _CLOSING
             return
-        error = self._describe_eof()
-        self._fail(error)
-        raise error
+        self._fail(self._describe_eof())
+        self._raise_failure()
 
     def _describe_eof(self) -> DecodeError:
         here, due = self.reader.missing
@@ -318,7 +318,7 @@ class Connection:
         return f"{self._transferred} of {self._content_length} bytes of the body came"
 
     def _fail(self, error: DecodeError) -> None:
-        self.failure = error
+        self.failure = error.again()
         self.may_reuse = False
         if self.state is _IDLE or not self._is_container:
             self.state = _CLOSING
@@ -360,11 +360,16 @@ class Connection:
             if self.state is _CLOSING:
                 reader.clear()
                 return
-            if self._overlong is not None:
+            if self._overlong:
                 if reader.is_skipping:
                     return
                 self.state = _REQUEST
-                raise self._overlong
+                raise DecodeError(
+                    "packet",
+                    0,
+                    f"a Forward Request of {self._overlong} bytes,"
+                    f" at most {self._receive_limit} are taken",
+                )
             length = reader.payload_length()
             if length is None:
                 return
@@ -396,12 +401,7 @@ class Connection:
                     return False
                 self.refused_head = opening[1:] == _HEAD
                 reader.skip(length)
-                self._overlong = DecodeError(
-                    "packet",
-                    0,
-                    f"a Forward Request of {length + PACKET_HEADER} bytes,"
-                    f" at most {self._receive_limit} are taken",
-                )
+                self._overlong = length + PACKET_HEADER
                 return True
             payload = reader.take(length)
             if payload is None:
@@ -674,12 +674,12 @@ class Connection:
     def asked_body(self) -> None:
         """Get Body Chunk goes out.
 
-        Raises ``failure`` where there is one: no more of this body will come. Raises
-        LocalProtocolError while a chunk is owed, and when the body is complete.
+        Raises what `failure` says where there is one: no more of this body will come.
+        Raises LocalProtocolError while a chunk is owed, and when the body is complete.
         """
         self._check(GetBodyChunk)
         if self.failure is not None:
-            raise self.failure
+            raise self.failure.again()
         if self.owed:
             raise LocalProtocolError("GetBodyChunk: a body chunk is owed already")
         if self.body_complete:
@@ -726,7 +726,7 @@ class Connection:
         """
         self._check(GetBodyChunk)
         if self.failure is not None:
-            raise self.failure
+            raise self.failure.again()
         if (
             not self.owed
             or not self._content_length

@@ -33,6 +33,15 @@ class DecodeError(ProtocolError):
     def __str__(self) -> str:
         return f"{self.field} at byte {self.offset}: {self.problem}"
 
+    def again(self) -> DecodeError:
+        """Return a copy that has not been raised, to be kept, or to be raised.
+
+        One that was raised holds the frames that it has passed, by its traceback.
+        Whoever keeps it and is held by them makes a circle, which waits for the
+        garbage collector; a remote could make as many as it likes.
+        """
+        return type(self)(self.field, self.offset, self.problem, self.status)
+
 
 class FramingError(DecodeError):
     """The stream cannot be trusted any more: close, and answer nothing.

@@ -15,8 +15,16 @@ class FrontEndGone(ConnectionError):
     """Nobody is left to read the response, or to send the rest of the body.
 
     An everyday event: remotes go away. An application that lets it pass ends its
-    request; it is logged at INFO.
+    request; it is logged at INFO. Made of its message alone.
     """
+
+    def again(self) -> FrontEndGone:
+        """Return a copy that has not been raised, to be kept, or to be raised.
+
+        One that was raised holds the frames that it has passed, and so whoever keeps
+        it: see DecodeError.again.
+        """
+        return type(self)(*self.args)
 
 
 class BodyTruncated(FrontEndGone):

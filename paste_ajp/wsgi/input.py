@@ -34,11 +34,11 @@ class RequestBody:
         if exchange is None:
             raise ValueError("wsgi.input was read after the response had ended")
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.again()
         try:
             return exchange.read_body()
         except FrontEndGone as failure:
-            self._failure = failure
+            self._failure = failure.again()
             raise
 
     def read(self, size: int | None = -1) -> bytes:

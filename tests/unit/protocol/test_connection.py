@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from paste_ajp.protocol import (
@@ -18,6 +20,7 @@ from paste_ajp.protocol import (
     HeaderRefused,
     LocalProtocolError,
     Ping,
+    ProtocolError,
     Role,
     SendBodyChunk,
     SendHeaders,
@@ -27,6 +30,7 @@ from paste_ajp.protocol import (
     encode_forward_request,
 )
 from paste_ajp.protocol.connection import MAX_STRAY_CHUNKS
+from tests.garbage import left_to_the_collector
 
 CPING = b"\x12\x34\x00\x01\x0a"
 JK_END = b"\x12\x34\x00\x00"
@@ -66,8 +70,13 @@ def assigned(
 def error_of(connection: Connection, data: bytes) -> DecodeError:
     with pytest.raises(DecodeError) as caught:
         connection.receive(data)
-    assert connection.failure is caught.value
+    assert is_the_same(connection.failure, caught.value)
     return caught.value
+
+
+def is_the_same(kept: DecodeError | None, raised: DecodeError) -> bool:
+    """Does what a connection has kept say what was raised?"""
+    return type(kept) is type(raised) and kept.args == raised.args
 
 
 GET = encode_forward_request(request())
@@ -394,7 +403,7 @@ def test_no_more_is_asked_for_after_a_truncated_body():
     error = error_of(connection, JK_END)
     with pytest.raises(BodyTruncated) as caught:
         connection.ask_body()
-    assert caught.value is error
+    assert is_the_same(error, caught.value)
     with pytest.raises(BodyTruncated):
         connection.receive(b"")
 
@@ -700,7 +709,7 @@ def test_fault_behind_a_cping_is_raised_once():
     assert connection.state is State.CLOSING
     with pytest.raises(FramingError) as caught:
         connection.receive(GET)
-    assert caught.value is connection.failure
+    assert is_the_same(connection.failure, caught.value)
     assert connection.receive(GET) == []
 
 
@@ -710,6 +719,48 @@ def test_fault_behind_a_cping_is_not_lost_when_the_peer_closes():
     with pytest.raises(FramingError):
         connection.receive_eof()
     connection.receive_eof()
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        pytest.param(
+            lambda connection: connection.receive_request(packet(b"\x02\xee\x00")),
+            id="a request in one piece",
+        ),
+        pytest.param(
+            lambda connection: connection.receive(packet(b"\x02\xee\x00") + CPING),
+            id="a request",
+        ),
+        pytest.param(lambda connection: connection.receive(b"X"), id="no packet"),
+        pytest.param(
+            lambda connection: connection.receive(CPING + b"X"), id="behind a message"
+        ),
+        pytest.param(
+            lambda connection: connection.receive(packet(b"\x02\x02" + bytes(9000))),
+            id="an overlong request",
+        ),
+        pytest.param(
+            lambda connection: connection.receive(encode_forward_request(request(9))),
+            id="a body that does not come",
+        ),
+    ],
+)
+def test_fault_is_not_left_to_the_garbage_collector(fail):
+    with left_to_the_collector() as left:
+        connection = Connection(Role.CONTAINER, receive_limit=8192)
+        for act in (
+            fail,
+            Connection.receive_eof,
+            Connection.ask_body,
+            Connection.ask_body_again,
+            Connection.receive_eof,
+        ):
+            with suppress(ProtocolError):
+                act(connection)
+        assert connection.failure is not None
+        del connection
+    assert left == {}
 
 
 def test_fault_behind_an_ended_exchange_ends_reuse():

@@ -29,6 +29,15 @@ def test_decode_error_asks_for_400_unless_told():
     )
 
 
+@pytest.mark.parametrize("kind", [DecodeError, FramingError, BodyTruncated])
+def test_peers_error_can_be_raised_again_without_what_the_first_has_passed(kind):
+    with pytest.raises(kind) as caught:
+        raise kind("req_uri", 4, "needs 2 bytes, 1 left", 501)
+    again = caught.value.again()
+    assert (type(again), again.args) == (kind, caught.value.args)
+    assert again.__traceback__ is None
+
+
 @pytest.mark.parametrize("kind", [FramingError, BodyTruncated])
 def test_kinds_of_the_peers_errors(kind):
     assert issubclass(kind, DecodeError)

@@ -69,10 +69,9 @@ class FakeExchange:
         self.reads += 1
         if not self._body:
             return b""
-        piece = self._body.pop(0)
-        if isinstance(piece, BaseException):
-            raise piece
-        return piece
+        if isinstance(self._body[0], BaseException):
+            raise self._body.pop(0)  # by no name, which its traceback would hold
+        return self._body.pop(0)
 
     @property
     def body_is_complete(self):

@@ -1,9 +1,11 @@
 import io
+from contextlib import suppress
 
 import pytest
 
 from paste_ajp.wsgi.exchange import BodyTimeout, BodyTruncated
 from paste_ajp.wsgi.input import RequestBody, spool
+from tests.garbage import left_to_the_collector
 from tests.unit.wsgi.fake_exchange import FakeExchange
 
 TEXT = b"one\ntwo\n\nlast"
@@ -155,6 +157,16 @@ def test_body_that_failed_once_fails_for_good(read):
     for again in (body.read, body.readline, body.read1):
         with pytest.raises(BodyTimeout, match="a body chunk is due"):
             again()
+
+
+def test_failure_of_a_body_is_not_left_to_the_garbage_collector():
+    with left_to_the_collector() as left:
+        body = RequestBody(FakeExchange(body=[BodyTimeout("a body chunk is due")]))
+        for _ in range(2):
+            with suppress(BodyTimeout):
+                body.read()
+        del body
+    assert left == {}
 
 
 def test_body_cannot_be_read_when_its_exchange_is_over():
