@@ -43,10 +43,6 @@ def upload(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     return hello(environ, start_response)
 
 
-def fail(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    raise ValueError("as the test wants it")
-
-
 def make_application(file: Path) -> Application:
     """Return the application; `/file` sends that file, `/open` only opens it.
 
@@ -71,7 +67,6 @@ def make_application(file: Path) -> Application:
         "/upload": upload,
         "/file": send_file,
         "/open": open_file,
-        "/fail": fail,
     }
 
     def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

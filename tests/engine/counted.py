@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -43,10 +44,22 @@ GET_BODY_CHUNK: Final = 6
 DEADLINE: Final = 20.0
 
 
+#: l_onoff and l_linger of SO_LINGER: whatever was not read, close with a reset.
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
+
+
 class Ask:
     """One request, as bytes: making it anew each time would count as ours."""
 
-    def __init__(self, uri: str, body_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        uri: str,
+        body_bytes: int = 0,
+        *,
+        method: str = "",
+        chunked: bool = False,
+        attributes: dict[str, str | int | None] | None = None,
+    ) -> None:
         headers = [
             ("host", "localhost"),
             ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0)"),
@@ -54,19 +67,24 @@ class Ask:
             ("accept-encoding", "gzip, deflate, br"),
             ("cookie", "session=0123456789abcdef"),
         ]
-        if body_bytes:
+        if chunked:
+            headers.append(("transfer-encoding", "chunked"))
+        elif body_bytes:
             headers.append(("content-length", str(body_bytes)))
         request = build_forward_request(
-            "POST" if body_bytes else "GET",
+            method or ("POST" if body_bytes else "GET"),
             uri,
             headers,
+            attributes=attributes,
             request_attributes=[("AJP_REMOTE_PORT", "50112")],
         )
         self.uri = uri
         self.first = encode_forward_request(request)
         sizes = [min(CHUNK, body_bytes - at) for at in range(0, body_bytes, CHUNK)]
         chunks = [encode_body_chunk(b"u" * size) for size in sizes]
-        if chunks:
+        if chunked:
+            chunks.append(encode_body_chunk(b""))
+        elif chunks:
             # One send, so that one recv() of the server's never has less than it can
             # take. A front end sends the first chunk unasked.
             self.first += chunks.pop(0)
@@ -84,8 +102,42 @@ class Caller:
     def close(self) -> None:
         self._sock.close()
 
+    def reset(self) -> None:
+        """Close so that the server's next read or write fails."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self._sock.close()
+
     def send(self, ask: Ask) -> None:
         self._sock.sendall(ask.first)
+
+    def send_raw(self, data: bytes) -> None:
+        self._sock.sendall(data)
+
+    def read(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            piece = self._sock.recv(count - len(data))
+            if not piece:
+                raise EOFError
+            data += piece
+        return data
+
+    def read_to_the_end(self) -> bytes:
+        data = b""
+        while piece := self._sock.recv(1 << 20):
+            data += piece
+        return data
+
+    def send_part(self, ask: Ask, chunks: int) -> None:
+        """Send a request, and the first of the body chunks that are asked for.
+
+        Returns when the next is asked for.
+        """
+        self.send(ask)
+        for number in range(chunks + 1):
+            assert self.read(7)[4] == GET_BODY_CHUNK
+            if number < chunks:
+                self._sock.sendall(ask.chunks[number])
 
     def finish(self, ask: Ask) -> int:
         """Send the body as it is asked for, and return the response's status."""
@@ -110,16 +162,10 @@ class Caller:
             elif not status:
                 status = int.from_bytes(payload[1:3], "big")
 
-    def send_nonsense(self) -> None:
-        """Send a Forward Request with an unknown method; take what it is answered."""
-        self._sock.sendall(bytes.fromhex("1234 0003 02 ee 00"))
-        while self._sock.recv(8192):
-            pass
-
-    def ask(self, ask: Ask, times: int = 1) -> None:
+    def ask(self, ask: Ask, times: int = 1, *, status: int = 200) -> None:
         for _ in range(times):
             self.send(ask)
-            assert self.finish(ask) in (200, 500)
+            assert self.finish(ask) == status
 
 
 def silence(server: ThreadedServer) -> None:

@@ -1,4 +1,4 @@
-"""What a request costs, counted and not timed: system calls, calls in Python, memory.
+"""What a request costs, counted and not timed: system calls and calls in Python.
 
 A count is the same on every machine, busy or not. What the server does by the clock is
 taken away first, and what it does once, when it starts or when a connection opens, is
@@ -9,12 +9,9 @@ A number that has fallen is lowered here, so that it does not rise again unnotic
 
 from __future__ import annotations
 
-import gc
-import logging
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -23,11 +20,9 @@ import pytest
 
 import paste_ajp
 from paste_ajp.engine import threaded
-from paste_ajp.logs import app_log, protocol_log, server_log
 from tests.apps.cost import FILE_BYTES, Application, make_application
 from tests.engine.counted import (
     CHUNK,
-    DEADLINE,
     Ask,
     Caller,
     cut,
@@ -35,8 +30,6 @@ from tests.engine.counted import (
     silence,
     traced_server,
 )
-from tests.garbage import left_to_the_collector
-from tests.integration.programs import wait_until
 
 Serve = Callable[..., Any]  # the fixture's Site is not typed
 
@@ -62,7 +55,6 @@ ASKS: Final = {
         Ask("/upload", UPLOAD_BYTES),
         Ask("/open"),
         Ask("/file"),
-        Ask("/fail"),
     )
 }
 
@@ -118,7 +110,7 @@ SYSTEM_CALLS: Final = {
 
 
 #: By what memory is had and given back: now and then, and not at our wish. What grows
-#: is for test_memory_does_not_grow_with_requests to find.
+#: is for test_leftovers.py to find.
 OF_THE_ALLOCATOR: Final = ("brk", "madvise", "mmap", "mprotect", "munmap")
 
 
@@ -243,110 +235,3 @@ def test_python_calls_of_a_request(
     assert spent.total() <= PYTHON_CALLS[uri] * REQUESTS, (
         f"{spent.total() / REQUESTS} calls for one request:\n{listing}"
     )
-
-
-# -- memory --------------------------------------------------------------------------
-
-#: Blocks of memory that may be more after any number of requests: a further thread
-#: has some, and Python 3.10 gives every function a cache at its 1024th call.
-STRAY_BLOCKS: Final = 150
-
-
-#: So many that the numbers of timers are above 256: Python has the lower ones ready.
-#: And up to a hundred timers of closed connections are kept: half of them here.
-MEMORY_WARM_UP: Final = 350
-
-
-@pytest.fixture
-def nobody_listens() -> Iterator[None]:
-    """Have records made and thrown away: pytest would keep every one."""
-    nothing = logging.Filter("nothing")
-    loggers = server_log, protocol_log, app_log
-    for logger in loggers:
-        logger.addFilter(nothing)
-    yield
-    for logger in loggers:
-        logger.removeFilter(nothing)
-
-
-@pytest.fixture
-def still_site(serve: Serve, application: Application, nobody_listens: None) -> Any:
-    site = serve(application, check=False)
-    silence(site.server)
-    return site
-
-
-def ask_one_after_another(uri: str) -> Callable[[Any, int], None]:
-    def ask(site: Any, times: int) -> None:
-        caller = Caller(site.address)
-        caller.ask(ASKS[uri], times)
-        caller.close()
-
-    return ask
-
-
-def connect_for_each(site: Any, times: int) -> None:
-    for _ in range(times):
-        ask_one_after_another("/hello")(site, 1)
-
-
-def leave_amid_the_body(site: Any, times: int) -> None:
-    for _ in range(times):
-        caller = Caller(site.address)
-        caller.send(ASKS["/upload"])
-        caller.close()
-
-
-def break_the_protocol(site: Any, times: int) -> None:
-    for _ in range(times):
-        caller = Caller(site.address)
-        caller.send_nonsense()
-        caller.close()
-
-
-SERIES: Final = [
-    *(
-        pytest.param(ask_one_after_another(uri), 300, id=uri[1:])
-        for uri in ("/page", "/stream", "/form", "/upload", "/file", "/fail")
-    ),
-    pytest.param(ask_one_after_another("/hello"), 2000, id="hello"),
-    pytest.param(connect_for_each, 300, id="connections"),
-    pytest.param(leave_amid_the_body, 300, id="departures"),
-    pytest.param(break_the_protocol, 300, id="refusals"),
-]
-
-
-def come_to_rest(site: Any) -> None:
-    """Wait until the server has put away what the last request needed."""
-    crew = site.server._crew
-    wait_until(
-        lambda: not site.server.connections and not crew.busy_workers(),
-        DEADLINE,
-        "the last connection to be closed",
-    )
-
-
-@pytest.mark.parametrize(("ask", "requests"), SERIES)
-def test_memory_does_not_grow_with_requests(
-    still_site: Any, ask: Callable[[Any, int], None], requests: int
-) -> None:
-    ask(still_site, MEMORY_WARM_UP)
-    come_to_rest(still_site)
-    gc.collect()
-    before = sys.getallocatedblocks()
-    ask(still_site, requests)
-    come_to_rest(still_site)
-    gc.collect()
-    assert sys.getallocatedblocks() - before < STRAY_BLOCKS
-
-
-@pytest.mark.parametrize(("ask", "requests"), SERIES)
-def test_nothing_is_left_for_the_garbage_collector(
-    still_site: Any, ask: Callable[[Any, int], None], requests: int
-) -> None:
-    ask(still_site, WARM_UP)
-    come_to_rest(still_site)
-    with left_to_the_collector() as left:
-        ask(still_site, requests)
-        come_to_rest(still_site)
-    assert left == {}
