@@ -495,7 +495,9 @@ class _Exchange:
         self._pool = pool
         self._body = body
         self._chunk_size = link.chunk_size
-        self._cannot_send: ConnectionLost | None = None
+        # Why the body could not be sent on, once that is so. Not the error: its
+        # traceback holds us, and would wait with us for the garbage collector.
+        self._cannot_send: str | None = None
 
     def begin(self, request: ForwardRequest) -> None:
         """Send the request, and the first body chunk if one is due unasked."""
@@ -513,8 +515,12 @@ class _Exchange:
         while True:
             try:
                 message = self._link.receive(stage)
-            except ConnectionLost as error:
-                raise self._cannot_send or error from None
+            except ConnectionLost:
+                if self._cannot_send is None:
+                    raise
+                raise ConnectionLost(
+                    Stage.REQUEST_BODY, self._link.address, self._cannot_send
+                ) from None
             if isinstance(message, GetBodyChunk):
                 self._send_chunk(min(message.length, self._chunk_size))
             elif isinstance(message, SendBodyChunk | SendHeaders | EndResponse):
@@ -554,7 +560,7 @@ class _Exchange:
             try:
                 self._link.send(data, Stage.REQUEST_BODY)
             except ConnectionLost as error:
-                self._cannot_send = error
+                self._cannot_send = error.problem
 
     def _next_chunk(self, size: int) -> bytes:
         data = self._body.read(size)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -34,6 +35,7 @@ from tests.engine.scripted import (
     ask,
     body,
 )
+from tests.garbage import left_to_the_collector
 
 
 @contextlib.contextmanager
@@ -218,6 +220,34 @@ def test_an_answer_is_read_though_the_body_could_not_be_sent():
     with talking(refuse) as (_, client):
         response = client.request("POST", body=pieces())
         assert response.read() == b"too large"
+
+
+def test_body_that_cannot_be_sent_leaves_nothing_to_the_garbage_collector():
+    asked, gone = threading.Event(), threading.Event()
+
+    def leave(peer):
+        peer.packet()
+        peer.send(ask(10))
+        asked.wait(10)
+        at_once = struct.pack("ii", 1, 0)  # close with a reset
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        peer.sock.close()
+        gone.set()
+
+    def pieces():
+        asked.set()
+        gone.wait(10)
+        yield b"x" * 10
+
+    stages = []
+    with talking(leave) as (server, client):
+        with left_to_the_collector() as left:
+            try:
+                client.request("POST", body=pieces())
+            except ConnectionLost as error:
+                stages.append(error.stage)
+        server.done()
+    assert (stages, left) == ([Stage.REQUEST_BODY], {})
 
 
 def test_chunks_are_sent_while_the_answer_comes():
