@@ -105,6 +105,13 @@ class Birth:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """The child shall write each packet to its trace from now on, or no more."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
 class Ready:
     """The child has its application, and these settings."""
 
@@ -155,6 +162,7 @@ class _Child:
         self._ending = False
         self._server: ThreadedServer | None = None
         self._source: Source | None = None
+        self._trace_wish: bool | None = None  # the parent's; None for the settings'
         self._trace_flips = False
         self._patience = 0.0  # heartbeat_timeout, once it is known
 
@@ -224,6 +232,8 @@ class _Child:
         )
         server.start()
         self._server = server
+        if self._trace_wish is not None:
+            server.switch_trace(self._trace_wish)
         if self._trace_flips:  # the signal came while it started
             server.switch_trace()
         if self._ending:  # the order, or a signal, came while it started
@@ -293,6 +303,10 @@ class _Child:
         for message in messages:
             if isinstance(message, Order):
                 self._obey(message)
+            elif isinstance(message, Trace):
+                self._trace_wish = message.on
+                if self._server is not None:
+                    self._server.switch_trace(message.on)
 
     def _obey(self, order: Order) -> None:
         if order is Order.SERVE:

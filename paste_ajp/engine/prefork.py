@@ -40,6 +40,7 @@ from paste_ajp.engine.child import (
     Loaded,
     Ready,
     Source,
+    Trace,
     be_child,
     leave,
 )
@@ -49,7 +50,6 @@ from paste_ajp.engine.notify import Notifier
 from paste_ajp.engine.processes import ChildrenFailed
 from paste_ajp.engine.signals import (
     STOP_SIGNALS,
-    TRACE_SIGNAL,
     held_back,
     in_main_thread,
     tell_main_thread,
@@ -160,6 +160,7 @@ class PreforkServer:
         self._selector: selectors.BaseSelector = selectors.DefaultSelector()
         self._selector.register(self._wakened, selectors.EVENT_READ, self._clear_waker)
         self._phase = Phase.STARTING
+        self._traces: bool | None = None  # what children shall do; None: their settings
         self._refused: tuple[Address, ...] = ()  # that a reload has brought in vain
         self._next_watchdog = 0.0
         self._serving = threading.Event()
@@ -255,6 +256,7 @@ class PreforkServer:
         if self.draining:
             return
         if self._source is not None or self._prepare_to_fork():
+            self._traces = None
             self._supervisor.reload(now)
 
     def _prepare_to_fork(self) -> bool:
@@ -286,6 +288,23 @@ class PreforkServer:
     def remove_child(self) -> None:
         """Have one child less."""
         self._note(self._supervisor.remove)
+
+    def switch_trace(self) -> None:
+        """Have every child begin, or end, to write each packet to its trace.
+
+        Those that come later do as the others, up to a reload.
+        """
+        self._note(self._switch_trace)
+
+    def _switch_trace(self, _now: float) -> None:
+        is_on = self.settings.trace is not None
+        self._traces = not (is_on if self._traces is None else self._traces)
+        for process in self._processes.values():
+            self._tell_of_trace(process)
+
+    def _tell_of_trace(self, process: _Process) -> None:
+        if self._traces is not None and not process.hung_up_at:
+            process.link.send(Trace(self._traces))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped; False if it has not in time."""
@@ -470,7 +489,8 @@ class PreforkServer:
         finally:
             theirs.close()
             os.close(their_stacks)
-        self._processes[number] = _Process(pid, ours, stacks, slot)
+        process = self._processes[number] = _Process(pid, ours, stacks, slot)
+        self._tell_of_trace(process)
         read = selectors.EVENT_READ
         self._selector.register(ours, read, lambda: self._hear(number))
         self._selector.register(stacks, read, lambda: self._read_stacks(number))
@@ -567,12 +587,6 @@ class PreforkServer:
         if process is not None and hasattr(signal, STACKS_SIGNAL):
             with suppress(ProcessLookupError):
                 os.kill(process.pid, getattr(signal, STACKS_SIGNAL))
-
-    def switch_trace(self) -> None:
-        """Have every child begin, or end, to write each packet to its trace."""
-        for process in list(self._processes.values()):
-            with suppress(ProcessLookupError):
-                os.kill(process.pid, getattr(signal, TRACE_SIGNAL))
 
     def kill(self, number: int) -> None:
         """Kill a child; see Hands."""

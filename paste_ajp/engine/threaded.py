@@ -385,14 +385,17 @@ class ThreadedServer:
 
     # -- tracing ------------------------------------------------------------------
 
-    def switch_trace(self) -> None:
+    def switch_trace(self, on: bool | None = None) -> None:
         """Write each packet to the trace file from now on, or no more.
 
+        Without `on`, the other way than now.
         Without the setting `trace` it is a file of this process in a new temporary
         folder, which only its owner can read. A connection that is in the middle of a
         request follows with its next one.
         """
         with self._lock:
+            if on is not None and on == (self.tracer is not None):
+                return
             if self.tracer is not None:
                 tracer, self.tracer = self.tracer, None
                 tracer.close()

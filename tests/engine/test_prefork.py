@@ -249,6 +249,19 @@ def test_signal_to_the_trace_waits_for_children_that_start(start):
     assert "ERROR" not in parent.log
 
 
+def test_trace_that_was_switched_on_is_written_by_a_replacement_too(start):
+    """It followed the settings, and the next signal switched it the other way."""
+    parent = start()
+    parent.send_signal(signal.SIGUSR1)
+    wait_until(lambda: parent.log.count("every packet is written") == 2, 10, "traces")
+    os.kill(min(parent.children()), signal.SIGKILL)
+    wait_until(
+        lambda: parent.log.count("every packet is written") == 3, 10, "the third"
+    )
+    parent.send_signal(signal.SIGUSR1)
+    wait_until(lambda: parent.log.count("trace switched off") == 2, 10, "the end")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_running_request_ends_before_the_server(start, tmp_path, number):
     parent = start()
