@@ -501,9 +501,10 @@ class ThreadedServer:
         with self._lock:
             if channel is not None:
                 channel.timer_at = when
-            entry = when, next(self._timer_numbers), channel
-            heapq.heappush(self._timers, entry)
-            is_first = self._timers[0] is entry
+            number = next(self._timer_numbers)
+            heapq.heappush(self._timers, (when, number, channel))
+            # By its number: compiled, a tuple is another object each time.
+            is_first = self._timers[0][1] == number
         if is_first:
             self.wake()  # whoever polls must not sleep past it
 

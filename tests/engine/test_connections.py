@@ -208,6 +208,19 @@ def test_idle_connection_is_closed_after_keep_alive_timeout(serve, engine):
         assert front_end.is_closed()
 
 
+def test_time_that_a_thread_sets_which_does_not_poll_is_kept(serve):
+    """The one that polls waits without end, and has to be woken."""
+
+    def slow(environ, start_response):
+        time.sleep(0.3)  # another thread polls, and no timer is left
+        return hello(environ, start_response)
+
+    site = serve(slow, keep_alive_timeout=0.2)
+    with site.connect() as front_end:
+        assert front_end.ask().body == b"hello"
+        assert front_end.is_closed()
+
+
 def test_busy_connection_outlives_keep_alive_timeout(serve):
     with serve(hello, keep_alive_timeout=0.3).connect() as front_end:
         end = time.monotonic() + 0.8
