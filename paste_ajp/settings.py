@@ -373,6 +373,15 @@ class Settings:
         group=_LIMITS,
     )
 
+    max_unsent: int = option(
+        64 * 1024**2,
+        Size(0, 1024 * _TERABYTE),
+        "Bytes of responses that a process keeps, at the most, while their front ends "
+        "do not take them: lists and files whose application call is over need no "
+        "thread for that. Beyond it, and with 0 always, a thread waits.",
+        group=_LIMITS,
+    )
+
     graceful_timeout: float = option(
         30.0,
         Seconds(),

@@ -8,6 +8,7 @@ is assigned. So it has no lock. Its socket blocks, with the kernel's own timeout
 from __future__ import annotations
 
 import enum
+import math
 import socket
 import struct
 import sys
@@ -16,8 +17,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from paste_ajp.engine.outgoing import GATHERED, Outgoing
 from paste_ajp.engine.traced import TracedSocket, Tracer
-from paste_ajp.logs import MAY_REPEAT, printable, protocol_log, server_log
+from paste_ajp.logs import (
+    MAY_REPEAT,
+    app_log,
+    printable,
+    protocol_log,
+    request_name,
+    server_log,
+)
 from paste_ajp.protocol import (
     BodyChunk,
     Connection,
@@ -36,6 +45,7 @@ from paste_ajp.protocol.to_front_end import (
     END_REUSE,
 )
 from paste_ajp.wsgi.exchange import (
+    Batches,
     BodyOverrun,
     BodyTimeout,
     BodyTooLarge,
@@ -51,10 +61,13 @@ if TYPE_CHECKING:
 REQUEST_BYTES: Final = 8192
 BODY_BYTES: Final = 65536
 
-#: Buffers that one sendmsg() takes: POSIX's IOV_MAX is 1024 everywhere.
-GATHERED: Final = 1024
-
 CAN_GATHER: Final = hasattr(socket.socket, "sendmsg")
+
+#: Bytes of a response that are sent before others get their turn.
+SENDING_TURN: Final = 4 << 20
+
+#: What a response that is sent later counts for where its bytes are in a file.
+FILE_HELD: Final = 524288
 
 #: Bytes and seconds for which a closing connection is listened to. Source: AJP notes
 #: 8.4: closing with unread bytes sends a reset, which may overtake the answer. The
@@ -77,6 +90,7 @@ class Phase(enum.Enum):
 
     IDLE = "idle"
     ASSIGNED = "assigned"
+    SENDING = "sending"  # the poller tells when more of the response can be sent
     LINGERING = "lingering"
     CLOSED = "closed"
 
@@ -84,6 +98,7 @@ class Phase(enum.Enum):
 # Global names for the hot path: an Enum's members are slow to look up.
 _IDLE: Final = Phase.IDLE
 _ASSIGNED: Final = Phase.ASSIGNED
+_SENDING: Final = Phase.SENDING
 _LINGERING: Final = Phase.LINGERING
 
 
@@ -108,6 +123,7 @@ class Channel:
         "_is_paused",
         "_lingered",
         "_may_reuse",
+        "_outgoing",
         "_reader",
         "_seen_at_rest",
         "_server",
@@ -149,6 +165,7 @@ class Channel:
         self._forget_body()
         self._ended: bool | None = None
         self._may_reuse = True
+        self._outgoing: Outgoing | None = None  # what is left of a response
         self._lingered = 0
         self._is_partial = False  # has a packet come in part, or is one owed?
         self._is_paused = False  # does the poller look away from it?
@@ -166,7 +183,10 @@ class Channel:
         If not, the channel is idle again, lingering, or closed. `has_more`: there
         may be more than the next recv() gives, if only the end.
         """
-        if self.phase is _LINGERING:
+        phase = self.phase
+        if phase is not _IDLE:
+            if phase is _SENDING:
+                return self._send_on()
             self._listen_to_the_end()
             return False
         if self._server.tracer is not self._tracer:
@@ -310,6 +330,8 @@ class Channel:
             elif self._has_news():
                 self._server.serve_later(self)
                 return
+        elif self.phase is _SENDING:
+            protocol_log.info("%s: %s", self._name(), self._gone(BlockingIOError()))
         self.close()
 
     @property
@@ -431,6 +453,7 @@ class Channel:
         if self.phase is Phase.CLOSED:
             return
         self.phase = Phase.CLOSED
+        self._drop_outgoing()
         try:
             self._server.forget(self)
         finally:
@@ -697,14 +720,128 @@ class Channel:
 
     def finish_gathered(self, buffers: list[bytes | memoryview], size: int) -> None:
         """Send buffers, ``size`` bytes in all, and the End Response in one piece."""
+        reuse = self._begin_end()
+        buffers.append(END_REUSE if reuse else END_CLOSE)
+        size += len(END_REUSE)
+        if not self._server.can_send_later:
+            self.send_gathered(buffers, size)
+        else:
+            sent = 0
+            if len(buffers) <= GATHERED:
+                # Nearly always it takes all.
+                try:
+                    sent = self._sock.sendmsg(buffers, [], DONTWAIT)
+                except BlockingIOError:
+                    pass
+                except OSError as error:
+                    raise self._gone(error) from None
+            if sent < size:
+                self._send_rest(Outgoing(buffers, sent), size)
+        self._connection.sent_response(reuse)
+        self._ended = reuse
+
+    def finish_batches(self, head: bytes, batches: Batches) -> None:
+        """Send `head`, all batches, and the End Response."""
+        reuse = self._begin_end()
+        end = END_REUSE if reuse else END_CLOSE
+        if not self._server.can_send_later:
+            self.send(head)
+            for packets in batches:
+                self.send(packets)
+            self.send(end)
+        else:
+            outgoing = Outgoing([head] if head else [], 0, batches, end)
+            self._send_rest(outgoing, FILE_HELD)
+        self._connection.sent_response(reuse)
+        self._ended = reuse
+
+    def _begin_end(self) -> bool:
+        """Claim the answer; tell whether the connection stays open after it."""
         server = self._server
         reuse = self._may_reuse and self._connection.may_reuse
         if reuse and server.surplus:
             reuse = server.keeps_connection()
-        buffers.append(END_REUSE if reuse else END_CLOSE)
-        self.send_gathered(buffers, size + len(END_REUSE))
-        self._connection.sent_response(reuse)
-        self._ended = reuse
+        if self.answer_claim is not None:
+            self._claim_answer()
+        return reuse
+
+    # -- what the front end does not take at once -----------------------------------
+
+    def _send_rest(self, outgoing: Outgoing, held: int) -> None:
+        """Send what can be sent; leave the rest to the poller, or wait for it.
+
+        `held` is how many bytes of memory the rest may hold on to.
+        """
+        try:
+            try:
+                if outgoing.send(self._sock, DONTWAIT, SENDING_TURN):
+                    return
+            except BlockingIOError:
+                pass
+            if self._server.hold_unsent(held):
+                outgoing.held = held
+                try:
+                    outgoing.detach()
+                except OSError as error:  # no descriptor is left: wait, then
+                    protocol_log.info("%s: %s", self._name(), error)
+                    self._server.drop_unsent(held)
+                else:
+                    self._outgoing = outgoing
+                    return
+            outgoing.send(self._sock, 0, math.inf)
+        except OSError as error:
+            raise self._gone(error) from None
+
+    def _send_later(self) -> bool:
+        """The application call is over, and its response is not all sent."""
+        self.phase = _SENDING
+        self._is_paused = True  # as far as complete() is concerned
+        self._server.watch_writes(self)
+        return self._send_on()
+
+    def _send_on(self) -> bool:
+        """Send what the socket takes; at the end, tell as complete() does."""
+        outgoing = self._outgoing
+        assert outgoing is not None  # else the phase is another
+        server = self._server
+        timeout = server.settings.write_timeout
+        before = -1
+        while True:
+            try:
+                if outgoing.send(self._sock, DONTWAIT, SENDING_TURN):
+                    break
+                server.serve_later(self)
+                return False
+            except BlockingIOError:
+                if timeout and outgoing.sent != before:
+                    server.set_timer(self, timeout)
+                before = outgoing.sent
+                if not server.release(self):
+                    return False
+            except OSError as error:
+                protocol_log.info("%s: %s", self._name(), self._gone(error))
+                self.close()
+                return False
+            except Exception as error:  # noqa: BLE001 - the file's, say it was cut short
+                app_log.error(
+                    "%s: its response is cut off: %s", self._name(), error or "?"
+                )
+                self.close()
+                return False
+        self._drop_outgoing()
+        self.phase = _ASSIGNED
+        self.deadline = 0.0
+        return self.complete()
+
+    def _drop_outgoing(self) -> None:
+        outgoing, self._outgoing = self._outgoing, None
+        if outgoing is not None:
+            outgoing.close()
+            self._server.drop_unsent(outgoing.held)
+
+    def _name(self) -> str:
+        """Name the request for a log line."""
+        return request_name(self.request.method, self.request.req_uri)
 
     def do_not_reuse(self) -> None:
         """Have the End Response say that the connection closes."""
@@ -741,8 +878,10 @@ class Channel:
 
         Otherwise the channel is the poller's again, lingering, or closed.
         """
-        if self.phase is Phase.CLOSED:
+        if self.phase is not _ASSIGNED:  # so it is closed
             return False
+        if self._outgoing is not None:
+            return self._send_later()
         if self._chunks or self._body_was_asked_for:
             self._forget_body()
         self.request = _NO_REQUEST  # an idle connection shall not keep it

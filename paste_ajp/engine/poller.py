@@ -49,6 +49,12 @@ class Poller(Protocol):
     def resume(self, fd: int) -> None:
         """Report it again, and at once what has arrived."""
 
+    #: Whether watch_writes() can be called.
+    tells_writable: bool
+
+    def watch_writes(self, fd: int) -> None:
+        """Report the channel `fd` also whenever it takes more, until resume(fd)."""
+
     def wait(self, timeout: float | None) -> list[tuple[int, Any]]:
         """Return what is readable, as (descriptor, what), within `timeout` seconds.
 
@@ -88,6 +94,8 @@ class _Waker:
 class EpollPoller:
     """Linux. Any number of threads may wait at a time; each event goes to one."""
 
+    tells_writable = True
+
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._waker = _Waker()
@@ -120,6 +128,9 @@ class EpollPoller:
     def resume(self, fd: int) -> None:
         self._epoll.modify(fd, self._edge)
 
+    def watch_writes(self, fd: int) -> None:
+        self._epoll.modify(fd, self._edge | select.EPOLLOUT)
+
     def wake(self) -> None:
         self._waker.wake()
 
@@ -130,6 +141,8 @@ class EpollPoller:
 
 class KqueuePoller:
     """BSD and macOS."""
+
+    tells_writable = False
 
     def __init__(self) -> None:
         self._queue: Any = select.kqueue()  # type: ignore[attr-defined,unused-ignore]
@@ -165,6 +178,9 @@ class KqueuePoller:
     def resume(self, fd: int) -> None:
         self._change(fd, "KQ_EV_ENABLE")
 
+    def watch_writes(self, fd: int) -> None:
+        raise NotImplementedError
+
     def wait(self, timeout: float | None) -> list[tuple[int, Any]]:
         end: int = select.KQ_EV_EOF  # type: ignore[attr-defined,unused-ignore]
         events = self._queue.control(None, BATCH, timeout)
@@ -180,6 +196,8 @@ class KqueuePoller:
 
 class SelectPoller:
     """Everywhere. `idle` holds the descriptors of the channels that nobody owns."""
+
+    tells_writable = False
 
     def __init__(self, idle: Collection[int]) -> None:
         self._idle = idle
@@ -211,6 +229,9 @@ class SelectPoller:
 
     def resume(self, fd: int) -> None:
         """Nothing to do: it will be in `idle`."""
+
+    def watch_writes(self, fd: int) -> None:
+        raise NotImplementedError
 
     def wait(self, timeout: float | None) -> list[tuple[int, Any]]:
         wanted = [self._waker.fd, *self._listeners, *tuple(self._idle)]

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paste_ajp.engine.admission import Admission
 from paste_ajp.engine.balance import YIELD_SECONDS, Share
-from paste_ajp.engine.channel import Channel, Phase, set_timeout
+from paste_ajp.engine.channel import CAN_GATHER, Channel, Phase, set_timeout
 from paste_ajp.engine.listeners import Listener, open_listeners
 from paste_ajp.engine.poller import READABLE, Poller, SelectPoller, best_poller
 from paste_ajp.engine.room import REST_SECONDS, longest_idle, room_for_connections
@@ -156,6 +156,9 @@ class ThreadedServer:
         self._grace = GRACE_SECONDS
         self._cut = False  # shall running requests be cut off?
         self._wakes_all = False  # shall no thread wait at the poller any more?
+        #: May the rest of a response go out without a thread? See hold_unsent().
+        self.can_send_later = False
+        self._unsent = 0
         #: How many connections are to end with their next response.
         self.surplus = 0
         self._share = share
@@ -220,6 +223,9 @@ class ThreadedServer:
         self._most_connections, self._limit_name = room_for_connections(settings)
         self._poller = self._make_poller(self._idle)
         self._wait = self._poller.wait
+        self.can_send_later = (
+            self._poller.tells_writable and CAN_GATHER and settings.max_unsent > 0
+        )
         if isinstance(self._poller, SelectPoller):
             self._rearm = self._poller.rearm
             server_log.info(
@@ -359,17 +365,15 @@ class ThreadedServer:
                 )
                 channel.answer(503)
         crew.stop()
-        for worker in crew.busy_workers():
-            channel = worker.busy
-            if isinstance(channel, Channel) and channel.phase is Phase.ASSIGNED:
-                server_log.warning(
-                    "cut off, as %s: %s",
-                    "the server stops at once"
-                    if self._cut
-                    else f"it did not end within {allowed}",
-                    _describe(channel),
-                )
-                channel.cut()
+        for channel in self._unfinished(crew):
+            server_log.warning(
+                "cut off, as %s: %s",
+                "the server stops at once"
+                if self._cut
+                else f"it did not end within {allowed}",
+                _describe(channel),
+            )
+            channel.cut()
         self._wakes_all = True
         poller.wake()
         crew.join(JOIN_SECONDS)
@@ -382,6 +386,16 @@ class ThreadedServer:
             poller.close()
         self._stopped.set()
         tell_main_thread()
+
+    def _unfinished(self, crew: Crew) -> list[Channel]:
+        """Return the channels whose requests run or whose responses are not all out."""
+        found = [
+            channel
+            for channel in (worker.busy for worker in crew.busy_workers())
+            if isinstance(channel, Channel) and channel.phase is Phase.ASSIGNED
+        ]
+        channels = list(self._channels.values())
+        return found + [one for one in channels if one.phase is Phase.SENDING]
 
     # -- tracing ------------------------------------------------------------------
 
@@ -523,6 +537,27 @@ class ThreadedServer:
         """Watch a channel again that was paused."""
         assert self._poller is not None  # start() made it
         self._poller.resume(channel.fd)
+
+    def watch_writes(self, channel: Channel) -> None:
+        """Have a channel served also when its socket takes more, until resume()."""
+        assert self._poller is not None  # start() made it
+        self._poller.watch_writes(channel.fd)
+
+    def hold_unsent(self, size: int) -> bool:
+        """May `size` bytes of a response be kept until its front end takes them?
+
+        What is granted has to be given back by drop_unsent().
+        """
+        with self._lock:
+            if self._unsent + size > self.settings.max_unsent:
+                return False
+            self._unsent += size
+            return True
+
+    def drop_unsent(self, size: int) -> None:
+        """Give back what hold_unsent() has granted."""
+        with self._lock:
+            self._unsent -= size
 
     # -- what workers do ------------------------------------------------------------
 

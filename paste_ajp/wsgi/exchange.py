@@ -6,6 +6,7 @@ calls it from one thread at a time: the worker that runs the application.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from paste_ajp.protocol import ForwardRequest
@@ -48,6 +49,19 @@ class BodyTooLarge(FrontEndGone):
     """The body of unknown length grew beyond max_request_body."""
 
 
+class Batches(Iterator[memoryview], Protocol):
+    """Batches of whole packets; each is valid until the next is asked for."""
+
+    #: Is there surely no batch behind the last one that was given?
+    is_complete: bool
+
+    def detach(self) -> None:
+        """Need nothing of the application's from now on. Raises OSError."""
+
+    def close(self) -> None:
+        """Give back what detach() has taken, if it has."""
+
+
 class Exchange(Protocol):
     """One Forward Request, up to its End Response."""
 
@@ -74,7 +88,18 @@ class Exchange(Protocol):
         """Send whole packets that lie in several places, ``size`` bytes in all."""
 
     def finish_gathered(self, buffers: list[bytes | memoryview], size: int) -> None:
-        """Send them and the End Response, in one piece. The list may be changed."""
+        """Send them and the End Response, in one piece. The list may be changed.
+
+        What the front end does not take at once may go out after this has returned.
+        """
+
+    def finish_batches(self, head: bytes, batches: Batches) -> None:
+        """Send `head`, all batches, and the End Response.
+
+        What the front end does not take at once may go out after this has returned.
+
+        Raises what the batches raise, having sent no End Response.
+        """
 
     def do_not_reuse(self) -> None:
         """Have the connection closed after this exchange."""

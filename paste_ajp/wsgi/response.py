@@ -28,7 +28,7 @@ from paste_ajp.protocol.to_front_end import (
     encode_response_header,
 )
 from paste_ajp.wsgi.exchange import Exchange
-from paste_ajp.wsgi.file_wrapper import FileWrapper
+from paste_ajp.wsgi.file_wrapper import FileEndsEarly, FileWrapper
 
 ExcInfo = (
     tuple[type[BaseException], BaseException, TracebackType | None]
@@ -343,25 +343,26 @@ class Response:
         if type(result) is list or type(result) is tuple:
             self.send_list(result)
             return
-        if not (isinstance(result, FileWrapper) and self._send_file(result)):
-            one_piece = is_one_piece(result)
-            piece: Any
-            pieces: Iterable[Any] = result
-            if isinstance(result, FileWrapper) and self._length is not None:
-                pieces = result.blocks(self._length - self._sent)
-            for piece in pieces:
-                if type(piece) is not bytes:
-                    piece = self._to_bytes(piece)
-                if not self._status:
-                    raise ApplicationError(
-                        "the first piece of the body came before start_response"
-                    )
-                if one_piece and self._length is None and not self.headers_sent:
-                    self._know_length(len(piece))
-                if self._bodiless:
-                    break  # nothing more can reach the remote
-                if piece and not self._send_piece(piece):
-                    break
+        if isinstance(result, FileWrapper) and self._send_file(result):
+            return
+        one_piece = is_one_piece(result)
+        piece: Any
+        pieces: Iterable[Any] = result
+        if isinstance(result, FileWrapper) and self._length is not None:
+            pieces = result.blocks(self._length - self._sent)
+        for piece in pieces:
+            if type(piece) is not bytes:
+                piece = self._to_bytes(piece)
+            if not self._status:
+                raise ApplicationError(
+                    "the first piece of the body came before start_response"
+                )
+            if one_piece and self._length is None and not self.headers_sent:
+                self._know_length(len(piece))
+            if self._bodiless:
+                break  # nothing more can reach the remote
+            if piece and not self._send_piece(piece):
+                break
         self._finish(b"")
 
     def send_list(self, result: Any) -> None:
@@ -486,18 +487,29 @@ class Response:
         return not surplus
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Send a regular file without a bytes object per piece; False if it is none."""
+        """Send a regular file without a bytes object per piece, to the End Response.
+
+        False if it is none.
+        """
         if not self._status:
             raise ApplicationError("start_response was not called")
         left = None if self._length is None else self._length - self._sent
         batches = wrapper.packets(self._packet_size, left)
         if batches is None or self._bodiless:
             return False
-        if not self.headers_sent:
-            self._exchange.send(self._head())
-        for count, packets in batches:
-            self._sent += count
-            self._exchange.send(packets)
+        if self.finished:
+            return True  # write() has sent all that Content-Length says
+        head = b"" if self.headers_sent else self._head()
+        before = self._sent
+        self._sent += batches.expected
+        try:
+            self._exchange.finish_batches(head, batches)
+        except BaseException as error:
+            self._sent = before + batches.count
+            if isinstance(error, FileEndsEarly):
+                raise ApplicationError(self._too_short(self._sent)) from None
+            raise
+        self.finished = True
         return True
 
     def _finish(self, body: bytes) -> None:
@@ -517,10 +529,7 @@ class Response:
             sent = self._sent + len(body)
             if length is not None and sent != length:
                 if sent < length:
-                    raise ApplicationError(
-                        f"the body ended after {sent} bytes, its Content-Length is"
-                        f" {length}"
-                    )
+                    raise ApplicationError(self._too_short(sent))
                 self._report_surplus(sent - length)
                 body = body[: length - self._sent]
                 sent = length
@@ -530,6 +539,11 @@ class Response:
             packets += encode_body(body, self._packet_size)
         self.finished = True
         self._exchange.finish(packets)
+
+    def _too_short(self, sent: int) -> str:
+        return (
+            f"the body ended after {sent} bytes, its Content-Length is {self._length}"
+        )
 
     def _report_surplus(self, count: int) -> None:
         request = self._exchange.request

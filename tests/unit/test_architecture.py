@@ -83,6 +83,7 @@ RESERVED: dict[str, set[str]] = {
         "engine/link.py",
         "engine/listeners.py",
         "engine/notify.py",
+        "engine/outgoing.py",
         "engine/poller.py",
         "engine/prefork.py",
         "engine/processes.py",

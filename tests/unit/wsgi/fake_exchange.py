@@ -96,6 +96,12 @@ class FakeExchange:
         assert size == sum(map(len, buffers))
         self.finish(b"".join(buffers))
 
+    def finish_batches(self, head, batches):
+        self.send(head)
+        for packets in batches:
+            self.send(packets)
+        self.finish(b"")
+
     def do_not_reuse(self):
         self.may_reuse = False
 

@@ -7,7 +7,7 @@ import pytest
 
 from paste_ajp.wsgi import file_wrapper
 from paste_ajp.wsgi.exchange import FrontEndGone
-from paste_ajp.wsgi.file_wrapper import FileWrapper
+from paste_ajp.wsgi.file_wrapper import FileUnreadable, FileWrapper
 from paste_ajp.wsgi.response import ApplicationError
 from tests.unit.wsgi.test_response import TEXT, length, pattern, response_to
 
@@ -219,6 +219,30 @@ def test_file_that_grows_or_shrinks_meanwhile_does_no_harm(path, monkeypatch):
     monkeypatch.setattr(os, "preadv", preadv)
     with path.open("rb") as file:
         assert sent_for(FileWrapper(file)).body == pattern(100000)
+
+
+def test_file_that_cannot_be_read_is_told_from_a_socket_that_cannot(path):
+    path.write_bytes(b"abc")
+    with path.open("rb") as file:
+        packets = FileWrapper(file).packets(8192, None)
+    with pytest.raises(FileUnreadable, match="from byte 0 on: Bad file descriptor"):
+        next(packets)
+
+
+def test_detached_file_may_be_closed(path):
+    path.write_bytes(pattern(100000))
+    with path.open("rb") as file:
+        packets = FileWrapper(file).packets(8192, 100000)
+        packets.detach()
+        packets.detach()
+    descriptor = packets._descriptor
+    assert os.fstat(descriptor).st_size == 100000
+    assert sum(map(len, packets)) == 100000 + 13 * 8
+    assert packets.is_complete
+    packets.close()
+    packets.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 def test_wrapper_is_an_iterable_over_blocks():

@@ -1,0 +1,198 @@
+"""Front ends that take a response slowly: no thread waits for them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import select
+import socket
+
+import pytest
+
+from paste_ajp.engine.channel import Phase
+from paste_ajp.protocol import SendHeaders
+from tests.engine.conftest import open_descriptors, wait_until
+from tests.engine.front_end import forward
+
+#: More than the buffers of two sockets take.
+SIZE = 16 << 20
+BODY = os.urandom(1 << 16) * (SIZE >> 16)
+BODIES = ["/list", "/file"]
+
+pytestmark = pytest.mark.skipif(
+    not (hasattr(socket.socket, "sendmsg") and hasattr(select, "epoll")),
+    reason="where the poller does not tell of it, a thread waits",
+)
+
+
+@pytest.fixture
+def big(tmp_path):
+    """An application whose file is gone and closed when its call is over."""
+    path = tmp_path / "big"
+
+    def application(environ, start_response):
+        if environ["REQUEST_METHOD"] == "POST":
+            environ["wsgi.input"].read()
+        uri = environ["PATH_INFO"]
+        if uri in BODIES:
+            start_response("200 OK", [("Content-Length", str(SIZE))])
+        else:
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"hello"]
+        if uri == "/list":
+            return [BODY]
+        path.write_bytes(BODY)
+        file = path.open("rb")
+        if environ["QUERY_STRING"] != "keep":
+            path.unlink()
+        return environ["wsgi.file_wrapper"](file)
+
+    application.path = path
+    return application
+
+
+def begin(site, uri, **more):
+    """Ask for a large response, and take none of it; return when no thread has it."""
+    front_end = site.connect()
+    before = sending(site)
+    front_end.send(forward("GET", uri, **more))
+    wait_until(lambda: len(sending(site)) > len(before))
+    return front_end
+
+
+def sending(site):
+    return [
+        channel
+        for channel in list(site.server._channels.values())
+        if channel.phase is Phase.SENDING
+    ]
+
+
+@pytest.mark.parametrize("uri", BODIES)
+@pytest.mark.parametrize("packet_size", [8192, 65536])
+def test_slow_front_end_holds_no_thread_and_gets_all(serve, big, uri, packet_size):
+    site = serve(big, check=False, threads=1, packet_size=packet_size)
+    slow = begin(site, uri)
+    assert site.ask().body == b"hello"
+    found = slow.answer()
+    assert found.body == BODY
+    assert found.reuse is True
+    assert slow.ask().body == b"hello"
+    assert site.server._unsent == 0
+
+
+@pytest.mark.parametrize("uri", BODIES)
+def test_response_after_an_upload_goes_out_without_a_thread(serve, big, uri):
+    site = serve(big, check=False, threads=1)
+    with site.connect() as front_end:
+        found = front_end.ask("POST", uri, body=b"x" * 50000)
+        assert found.body == BODY
+        assert front_end.ask(body=b"x" * 50000).body == b"hello"
+
+
+@pytest.mark.parametrize("uri", BODIES)
+def test_front_end_that_leaves_costs_nothing(serve, big, uri, caplog):
+    caplog.set_level(logging.INFO)
+    site = serve(big, check=False, threads=1)
+    site.ask()
+    before = len(open_descriptors())
+    begin(site, uri).close()
+    wait_until(lambda: not site.server._channels)
+    assert f"GET {uri}: the front end is gone" in caplog.text
+    assert site.server._unsent == 0
+    assert len(open_descriptors()) <= before
+
+
+@pytest.mark.parametrize("uri", BODIES)
+def test_front_end_that_takes_no_more_is_given_up(serve, big, uri, caplog):
+    caplog.set_level(logging.INFO)
+    site = serve(big, check=False, threads=1, write_timeout=0.2)
+    begin(site, uri)
+    wait_until(lambda: not site.server._channels)
+    assert (
+        f"GET {uri}: the front end took no data for write_timeout = 0.2 s"
+        in caplog.text
+    )
+
+
+def test_file_that_is_cut_short_meanwhile_breaks_the_response_off(serve, big, caplog):
+    site = serve(big, check=False, threads=1)
+    slow = begin(site, "/file", attributes={"query_string": "keep"})
+    os.truncate(big.path, SIZE // 2)
+    assert isinstance(slow.receive(), SendHeaders)
+    with pytest.raises(EOFError):
+        slow.answer()
+    assert (
+        f"GET /file: its response is cut off: the file ended after {SIZE // 2} of"
+        f" {SIZE} bytes" in caplog.text
+    )
+
+
+def test_file_that_cannot_be_read_any_more_breaks_the_response_off(
+    serve, big, caplog, monkeypatch
+):
+    site = serve(big, check=False, threads=1)
+    slow = begin(site, "/file")
+
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(EOFError):
+        slow.answer()
+    assert re.search(
+        "GET /file: its response is cut off: the file cannot be read from byte [0-9]+"
+        " on: Input/output error",
+        caplog.text,
+    )
+
+
+def test_beyond_max_unsent_a_thread_waits(serve, big):
+    site = serve(big, check=False, threads=2, max_unsent=SIZE + SIZE // 2)
+    first = begin(site, "/list")
+    second = site.connect()
+    second.send(forward("GET", "/list"))
+    wait_until(lambda: len(site.server._crew.busy_workers()) == 1)
+    assert site.ask().body == b"hello"
+    assert len(sending(site)) == 1
+    assert first.answer().body == second.answer().body == BODY
+
+
+@pytest.mark.parametrize("uri", BODIES)
+def test_with_max_unsent_0_a_thread_always_waits(serve, big, uri):
+    site = serve(big, check=False, threads=1, max_unsent=0)
+    with site.connect() as front_end:
+        assert front_end.ask("GET", uri).body == BODY
+        assert front_end.ask().body == b"hello"
+
+
+@pytest.mark.parametrize("uri", BODIES)
+def test_stop_waits_for_the_rest(serve, big, uri):
+    site = serve(big, check=False, threads=1)
+    slow = begin(site, uri)
+    site.server.shutdown(grace_seconds=0)
+    assert not site.server.wait(0.1)
+    assert slow.answer().body == BODY
+    assert slow.is_closed()
+    assert site.server.wait(5)
+
+
+def test_stop_at_once_says_what_it_cuts_off(serve, big, caplog):
+    site = serve(big, check=False, threads=1)
+    slow = begin(site, "/list")
+    site.stop(graceful=False)
+    assert "cut off, as the server stops at once: GET /list from " in caplog.text
+    with pytest.raises((EOFError, ConnectionResetError)):
+        slow.answer()
+
+
+def test_many_slow_front_ends_and_quick_ones_at_a_time(serve, big):
+    site = serve(big, check=False, threads=2, max_unsent="1G")
+    slow = [begin(site, uri) for uri in BODIES * 4]
+    for _ in range(20):
+        assert site.ask().body == b"hello"
+    for front_end in slow:
+        assert front_end.answer().body == BODY
+        assert front_end.ask().body == b"hello"
