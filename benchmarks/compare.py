@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import signal
 import socket
 import statistics
@@ -129,9 +130,7 @@ class Server:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 25000), hard))
 
         if self.listening():
-            raise RuntimeError(
-                f"{self.name}: something listens on port {self.port} already"
-            )
+            raise RuntimeError(f"something listens on port {self.port} already")
         env = dict(os.environ, PYTHONPATH=str(HERE))
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the server
         self.process = subprocess.Popen(
@@ -212,6 +211,8 @@ class Server:
 
 def build():
     """Compile ajpload and ajphello if they are missing or older than their source."""
+    if not shutil.which("cc"):
+        sys.exit("benchmarks: the load generator needs a C compiler (cc)")
     out = Path(tempfile.gettempdir()) / f"ajpbench-{os.getuid()}"
     out.mkdir(exist_ok=True)
     for name in ("ajpload", "ajphello"):
@@ -353,17 +354,35 @@ def table(samples, file=sys.stdout):
     print(flush=True, file=file)
 
 
+def number_of(kind, least):
+    """Converts an argument to a number of that kind, from `least`."""
+
+    def convert(text):
+        value = kind(text)
+        if not least <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text}: expected {least:g} or more")
+        return value
+
+    convert.__name__ = "number"
+    return convert
+
+
 def common_options(parser):
     parser.add_argument(
         "--case",
         default="hello",
         help=f"names, comma-separated, or {', '.join(SETS)} (%(default)s)",
     )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=number_of(int, 1), default=5)
     parser.add_argument(
-        "--secs", type=float, default=3, help="measured time of each run"
+        "--secs",
+        type=number_of(float, 0.1),
+        default=3,
+        help="measured time of each run",
     )
-    parser.add_argument("--warm", type=float, default=1, help="warm-up of each run")
+    parser.add_argument(
+        "--warm", type=number_of(float, 0), default=1, help="warm-up of each run"
+    )
     parser.add_argument(
         "--quiet",
         type=float,
@@ -372,7 +391,10 @@ def common_options(parser):
         "than this is repeated, and the quietest counts (%(default)s)",
     )
     parser.add_argument(
-        "--retries", type=int, default=2, help="at most so often (%(default)s)"
+        "--retries",
+        type=number_of(int, 0),
+        default=2,
+        help="at most so often (%(default)s)",
     )
     parser.add_argument(
         "--patience",
@@ -403,6 +425,28 @@ def common_options(parser):
     )
 
 
+def known(parser, what, names, there):
+    """Those of `there`, a dict, that are named; ends the program for others."""
+    for name in names:
+        if name not in there:
+            parser.error(f"no such {what}: {name!r}; there are {', '.join(there)}")
+    return [there[name] for name in names]
+
+
+def chosen(parser, what, specs, only):
+    """The tables of servers.toml that --only names, in its order; all without it."""
+    there = {spec["name"]: spec for spec in specs}
+    names = [name.strip() for name in only.split(",")] if only else list(there)
+    return known(parser, what, names, there)
+
+
+def load_tables(parser, path):
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        parser.error(f"--servers {path}: {error}")
+
+
 def prepare(parser):
     args = parser.parse_args()
     signal.signal(
@@ -410,6 +454,18 @@ def prepare(parser):
     )  # so that servers are stopped
     pin = not args.no_pin and os.cpu_count() > 1
     args.server_cpus, args.load_cpus = ({0}, {1}) if pin else (None, None)
+    args.tables = load_tables(parser, args.servers)
+    args.specs = args.tables["server"]
+    cases = {name: [name] for name in CASES} | SETS
+    named = known(parser, "case", args.case.split(","), cases)
+    args.cases = [case for some in named for case in some]
+    if args.json and not args.json.parent.is_dir():
+        parser.error(f"--json {args.json}: there is no folder {args.json.parent}")
+    return args
+
+
+def build_names(args):
+    """Compile the load, and set `names`: what servers.toml may write in braces."""
     args.build = build()
     args.names = {
         "here": HERE,
@@ -418,13 +474,6 @@ def prepare(parser):
         "python": args.bin / "python",
         "build": args.build,
     }
-    args.specs = tomllib.loads(args.servers.read_text())["server"]
-    args.cases = [
-        case for name in args.case.split(",") for case in SETS.get(name, [name])
-    ]
-    if unknown := [case for case in args.cases if case not in CASES]:
-        parser.error(f"no such case: {unknown[0]}; there are {', '.join(CASES)}")
-    return args
 
 
 def names_for(case, names):
@@ -437,6 +486,12 @@ def names_for(case, names):
 def save(path, results):
     if path:
         path.write_text(json.dumps(results, indent=1))
+
+
+def end(parser, results):
+    """A run that shows nothing has failed, whatever was left out and why."""
+    if not any(results.values()):
+        parser.exit(1, f"{parser.prog}: nothing was measured, see above\n")
 
 
 def warm_up(server, args, ajpload):
@@ -463,12 +518,12 @@ def main():
     )
     parser.add_argument("--base-port", type=int, default=28100)
     args = prepare(parser)
-    specs = [s for s in args.specs if s["group"] in args.group.split(",")]
-    if args.only:
-        specs = [
-            next(s for s in args.specs if s["name"] == name)
-            for name in args.only.split(",")
-        ]
+    specs = chosen(parser, "server", args.specs, args.only)
+    if not args.only:
+        groups = dict.fromkeys(s["group"] for s in specs)
+        known(parser, "group", args.group.split(","), {g: g for g in groups})
+        specs = [s for s in specs if s["group"] in args.group.split(",")]
+    build_names(args)
     ajpload = str(args.build / "ajpload")
     results = {}
     for case in args.cases:
@@ -495,6 +550,7 @@ def main():
         print(f"### {case}: {CASES[case]}\n")
         table(results[case])
         save(args.json, results)
+    end(parser, results)
 
 
 if __name__ == "__main__":

@@ -173,11 +173,10 @@ def main():
     )
     parser.add_argument("--base-port", type=int, default=28400)
     args = compare.prepare(parser)
-    specs = compare.tomllib.loads(args.servers.read_text())["route"]
-    if args.only:
-        specs = [
-            next(s for s in specs if s["name"] == name) for name in args.only.split(",")
-        ]
+    specs = compare.chosen(parser, "route", args.tables["route"], args.only)
+    if args.wrk and not shutil.which("wrk"):
+        parser.error("--wrk: wrk is not installed")
+    compare.build_names(args)
     servers = {s["name"]: s for s in args.specs}
     ajpload = str(args.build / "ajpload")
     if args.wrk:
@@ -224,6 +223,7 @@ def main():
         print(f"### {case}: {compare.CASES[case]}\n")
         compare.table(results[case])
         compare.save(args.json, results)
+    compare.end(parser, results)
 
 
 if __name__ == "__main__":
