@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from paste.deploy import loadapp
 from webtest import TestApp
 
-from paste_ajp.client import ClientError, Gateway
-from paste_ajp.testing.serving import ServedApp, serve_app
+from paste_ajp.client import ClientError, Gateway, TimedOut
+from paste_ajp.testing.serving import TIMEOUT, ServedApp, serve_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -25,6 +26,7 @@ class AjpTestApp(TestApp):  # type: ignore[misc]  # WebTest has no types
     arguments, and the server's settings as ``settings``. ``close`` it at the end, or
     use it in a ``with``. What the application raises is raised in the test, as
     TestApp does; with ``raise_errors=False`` the test sees the 500 of the server.
+    A response is there when the application has ended, its ``close()`` included.
 
     ``app`` may also be ``config:FILE.ini``, as for TestApp, and ``app.app`` has the
     attributes of the application (``testapp.app.registry``).
@@ -84,20 +86,28 @@ class _Witness:
         self.application = application
         self.error: BaseException | None = None
         self.testing_variables: object = None
+        #: No request is in the application, nor in its result's close().
+        self.has_ended = threading.Event()
+        self.has_ended.set()
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
+        self.has_ended.clear()
         if self.testing_variables is not None:
             environ["paste.testing"] = True
             environ["paste.testing_variables"] = self.testing_variables
         try:
             result = self.application(environ, start_response)
+            # A list can raise nothing more, and the server sends it faster as it is.
+            if type(result) is not list:
+                return _WitnessedBody(result, self)
         except BaseException as error:
             self.error = error
+            self.has_ended.set()
             raise
-        # A list can raise nothing more, and the server sends it faster as it is.
-        return result if isinstance(result, list) else _WitnessedBody(result, self)
+        self.has_ended.set()
+        return result
 
 
 class _WitnessedBody:
@@ -122,8 +132,14 @@ class _WitnessedBody:
 
     def close(self) -> None:
         close = getattr(self._result, "close", None)
-        if close is not None:
-            close()
+        try:
+            if close is not None:
+                close()
+        except BaseException as error:
+            self._witness.error = error
+            raise
+        finally:
+            self._witness.has_ended.set()
 
 
 class _Bridge:
@@ -151,6 +167,8 @@ class _Bridge:
         result = self._gateway(environ, start_response)
         try:
             body = list(result)
+        except TimedOut:  # a stuck application is not waited for once more
+            raise
         except ClientError:
             self._raise()
             raise
@@ -162,6 +180,12 @@ class _Bridge:
         return body
 
     def _raise(self) -> None:
+        """Raise what the application has raised, once it has ended.
+
+        The End Response leaves with the last byte of a body of known length, before
+        the application knows, and may raise or write to its database.
+        """
+        self._witness.has_ended.wait(TIMEOUT)
         error, self._witness.error = self._witness.error, None
         if error is not None and self._raise_errors:
             raise error

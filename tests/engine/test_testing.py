@@ -1,5 +1,7 @@
 """The test kit, with the demo application and the site as its users."""
 
+import time
+
 import pytest
 from webtest.lint import middleware as lint
 
@@ -68,6 +70,62 @@ def test_what_the_application_raises_is_raised_in_the_test(app, when):
     with pytest.raises(RuntimeError) as caught:
         app.get(f"/fail?when={when}")
     assert str(caught.value).startswith("failed on purpose")
+
+
+class Closing(list):
+    """A result whose close() takes a while, and calls back then."""
+
+    def __init__(self, pieces, then):
+        super().__init__(pieces)
+        self._then = then
+
+    def close(self):
+        time.sleep(0.1)
+        self._then()
+
+
+def late_site(then):
+    """Calls ``then`` at /late and /close when the response is complete."""
+
+    def pieces():
+        yield b"x"
+        time.sleep(0.1)
+        then()
+
+    def application(environ, start_response):
+        headers = [("Content-Type", "text/plain"), ("Content-Length", "1")]
+        start_response("200 OK", headers)
+        return {
+            "/late": pieces(),
+            "/close": Closing([b"x"], then),
+            "/none": None,
+        }.get(environ["PATH_INFO"], [b"x"])
+
+    return application
+
+
+@pytest.mark.parametrize("path", ["/late", "/close"])
+def test_the_application_has_ended_when_the_response_is_there(path):
+    ended = []
+    with AjpTestApp(late_site(lambda: ended.append(path))) as app:
+        app.get(path)
+        assert ended == [path]
+
+
+@pytest.mark.parametrize("path", ["/late", "/close"])
+def test_what_is_raised_late_is_raised_in_its_own_request(path):
+    def fail():
+        raise KeyError(path)
+
+    with AjpTestApp(late_site(fail)) as app:
+        with pytest.raises(KeyError):
+            app.get(path)
+        assert app.get("/").text == "x"
+
+
+def test_a_result_that_is_none_is_the_applications_error():
+    with AjpTestApp(late_site(list)) as app, pytest.raises(TypeError):
+        app.get("/none")
 
 
 def test_the_servers_own_answer_can_be_asked_for():

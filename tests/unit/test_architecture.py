@@ -99,6 +99,8 @@ RESERVED: dict[str, set[str]] = {
         "http_door.py",
         "logs.py",
         "serving.py",
+        # Two sides in one process: the test waits for the application's.
+        "testing/webtest_app.py",
         "tracing/writer.py",
     },
 }
