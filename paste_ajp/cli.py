@@ -11,7 +11,6 @@ import argparse
 import configparser
 import importlib
 import logging
-import os
 import re
 import sys
 import traceback
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import quote
 
 from paste_ajp import options
+from paste_ajp.commands.output import forget_stdout
 from paste_ajp.logs import log_to_stderr, server_log
 from paste_ajp.options import SettingError, telling
 from paste_ajp.serving import (
@@ -132,7 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         status = run(arguments)
-        sys.stdout.flush()  # a reader who left is noticed here, not at exit
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a reader who left is noticed here, not at exit
         return status
     except (UsageError, SettingError) as error:
         return _fail(error, EXIT_USAGE)
@@ -141,11 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130  # as a shell reports SIGINT
     except BrokenPipeError:
-        # Whoever read our output has had enough of it. Python would complain
-        # once more when it flushes stdout at the end.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.close(nowhere)
+        forget_stdout()  # whoever read our output has had enough of it
         return EXIT_FAILED
 
 

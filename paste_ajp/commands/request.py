@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, TextIO
-from urllib.parse import quote_plus
+from urllib.parse import quote_from_bytes, quote_plus
 
 from paste_ajp.client import BadAnswer, Client, ClientError, ConnectionLost, Stage
 from paste_ajp.client.response import Response
@@ -35,6 +35,7 @@ from paste_ajp.commands.connecting import (
     seconds_or_zero,
 )
 from paste_ajp.commands.forms import Form, FormError, parse_field
+from paste_ajp.commands.output import Output, OutputError
 from paste_ajp.commands.progress import Progress
 from paste_ajp.options import SettingError
 from paste_ajp.tracing import Conversation, Event, format_event
@@ -42,6 +43,8 @@ from paste_ajp.version import SERVER_SOFTWARE
 
 #: At most this much is put on a terminal at once, so that Ctrl-C is heard.
 _PIECE = 65536
+#: What data for the query may hold as it is: all but what no URL may.
+_QUERY_SAFE = "".join(map(chr, range(0x21, 0x7F))).replace("#", "")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -247,8 +250,12 @@ class _Run:
         self._stack = stack
         self._show_bar = not (arguments.silent or arguments.verbose) and (
             sys.stderr.isatty()
-            and (arguments.output not in (None, "-") or not sys.stdout.isatty())
+            and (
+                arguments.output not in (None, "-")
+                or not (sys.stdout and sys.stdout.isatty())
+            )
         )
+        self._method = arguments.method or ""
         self._uploaded = 0
         self._downloaded = 0
         self._started = time.monotonic()
@@ -258,6 +265,10 @@ class _Run:
         try:
             response = self._request()
             status = self._write(response)
+        except OutputError as error:
+            name = self._arguments.output or "-"
+            problem = SettingError("--output", name, str(error))
+            raise _Failure(problem, EXIT_WRITE) from error
         except ClientError as error:
             self._complain(error)
             is_partial = error.stage is Stage.RESPONSE_BODY and isinstance(
@@ -285,7 +296,8 @@ class _Run:
         path, _, query = target.partition("?")
         body, kind = self._body()
         if body is not None and arguments.get:
-            query = "&".join(part for part in (query, body.decode("latin-1")) if part)
+            data = quote_from_bytes(body, safe=_QUERY_SAFE)
+            query = "&".join(part for part in (query, data) if part)
             body = None
         form = self._form()
         source: Iterator[bytes] | None = None
@@ -297,7 +309,7 @@ class _Run:
             source = self._counted(form.pieces(), length)
         else:
             kind = ""
-        method = arguments.method or self._usual_method(source is not None)
+        self._method = arguments.method or self._usual_method(source is not None)
         headers = self._headers(kind)
         if arguments.upload_file is not None:
             file, length = self._open_upload(arguments.upload_file)
@@ -308,7 +320,7 @@ class _Run:
             else:
                 headers.append(("content-length", str(length)))
         return self._client.request(
-            method,
+            self._method,
             path,
             query=query if query or "?" in target else None,
             headers=headers,
@@ -440,44 +452,28 @@ class _Run:
             if arguments.fail and is_failure:
                 # A FILE that is there keeps what it has.
                 if shows_heading and arguments.output in (None, "-"):
-                    sys.stdout.buffer.write(heading(response))
+                    stack.enter_context(Output(None)).write(heading(response))
                 self._complain(
                     ValueError(f"the server answered with {response.status}")
                 )
                 return EXIT_HTTP_ERROR
-            output = self._open_output(stack)
+            output = stack.enter_context(Output(arguments.output))
             if shows_heading:
-                output.write(heading(response))
-                output.flush()
+                output.write(heading(response), flush=True)
             bar = Progress("down", response.content_length, enabled=self._show_bar)
-            try:
-                for piece in response.chunks(flushes=True):
-                    self._downloaded += len(piece)
-                    bar.add(len(piece))
-                    output.write(piece)
-                    if not piece or output.isatty():
-                        output.flush()
-            finally:
-                bar.finish()
-                output.flush()
+            stack.callback(bar.finish)
+            for piece in response.chunks(flushes=True):
+                self._downloaded += len(piece)
+                bar.add(len(piece))
+                output.write(piece, flush=not piece)
         return 0
-
-    def _open_output(self, stack: ExitStack) -> BinaryIO:
-        name = self._arguments.output
-        if name in (None, "-"):
-            return sys.stdout.buffer
-        try:
-            return stack.enter_context(Path(name).open("wb"))
-        except OSError as error:
-            problem = SettingError("--output", name, error.strerror or "?")
-            raise _Failure(problem, EXIT_WRITE) from error
 
     def _written_out(self, response: Response | None) -> str:
         facts = {
             "http_code": f"{response.status if response else 0:03}",
             "response_code": f"{response.status if response else 0:03}",
             "content_type": (response and response.header("content-type")) or "",
-            "method": self._arguments.method or "",
+            "method": self._method,
             "size_download": str(self._downloaded),
             "size_upload": str(self._uploaded),
             "time_total": f"{time.monotonic() - self._started:.6f}",

@@ -178,6 +178,8 @@ def test_request_sends_a_form(run):
 def test_request_puts_data_into_the_query(run):
     _, out, _ = run("request", "-G", "-d", "b=2", path="/dump?a=1")
     assert told(out)["QUERY_STRING"] == "a=1&b=2"
+    _, out, _ = run("request", "-G", "-d", "b=é%20#+ &", path="/dump?a=é")
+    assert told(out)["QUERY_STRING"] == "a=%C3%A9&b=%C3%A9%20%23+%20&"
 
 
 @pytest.mark.parametrize(
@@ -269,6 +271,27 @@ def test_request_writes_out_facts(run):
     form = r"%{http_code} %{size_download} %{size_upload} %{content_type}\n"
     _, out, _ = run("request", "-w", form, path="/hello")
     assert out == b"Hello, World!\n200 14 0 text/plain\n"
+    assert run("request", "-I", "-w", "%{method}", path="/hello")[1][-4:] == b"HEAD"
+
+
+@pytest.mark.parametrize("ending", ["-o /dev/full", "-o - >/dev/full", ">&-"])
+@pytest.mark.parametrize("path", ["/hello", "/download?size=1000000"])
+def test_request_that_cannot_write_is_23(site, path, ending):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    command = [sys.executable, "-m", "paste_ajp", "request", "--secret", "s3cret"]
+    ended = subprocess.run(
+        ["sh", "-c", f'exec "$@" {ending}', "sh", *command, site.url + path],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    problem = "Bad file descriptor" if "&" in ending else "No space left on device"
+    name = "/dev/full" if ending == "-o /dev/full" else "-"
+    assert ended.stderr == f"paste-ajp: --output = '{name}': {problem}\n"
+    assert ended.returncode == 23
 
 
 def test_request_shows_packets_and_no_secret(run):

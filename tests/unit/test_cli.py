@@ -913,7 +913,7 @@ def test_reader_that_has_enough_is_no_error(monkeypatch):
 
     command = cli.Command("gone", "", lambda parser: None, gone)
     monkeypatch.setattr(cli, "COMMANDS", (command,))
-    monkeypatch.setattr(cli.os, "dup2", lambda *descriptors: None)
+    monkeypatch.setattr(cli, "forget_stdout", lambda: None)
     assert cli.main(["gone"]) == 1
 
 
