@@ -70,20 +70,26 @@ def open_body(body: Body, length: int | None = None) -> BodySource:
     """
     if body is None:
         return BodySource(lambda _size: b"", length or 0, at_hand=True)
-    if isinstance(body, str):
-        raise TypeError("the body is text: encode it first, body.encode('utf-8')")
+    _refuse_text(body)
     if isinstance(body, bytes | bytearray | memoryview):
         memory = io.BytesIO(body)
         known = memory.getbuffer().nbytes
-        return BodySource(
-            memory.read, known if length is None else length, at_hand=True
-        )
+        if length not in (None, known):
+            raise ValueError(f"Content-Length = {length}: the body has {known} bytes")
+        return BodySource(memory.read, known, at_hand=True)
     if isinstance(body, Readable):
         if length is None:
             length = _bytes_left(body)
         read = getattr(body, "read1", None) or body.read
         return BodySource(read, length)
     return BodySource(_IteratorReader(iter(body)).read, length)
+
+
+def _refuse_text(body: object) -> None:
+    if isinstance(body, str):
+        raise TypeError("the body is text: encode it first, body.encode('utf-8')")
+    if isinstance(body, io.TextIOBase):
+        raise TypeError("the body is a file of text: open it in binary mode, 'rb'")
 
 
 def _bytes_left(file: Readable) -> int | None:

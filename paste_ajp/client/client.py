@@ -20,7 +20,7 @@ from typing import Protocol
 
 from paste_ajp.client.address import Address, parse_address
 from paste_ajp.client.body import Body, BodySource, open_body
-from paste_ajp.client.deadline import Deadline, check_seconds
+from paste_ajp.client.deadline import Deadline, check_seconds, shown_seconds
 from paste_ajp.client.errors import (
     BadAnswer,
     BodyFailed,
@@ -146,7 +146,7 @@ class Client:
         query: Query = None,
         headers: Headers = (),
         body: Body = None,
-        attributes: Mapping[str, str | int] | None = None,
+        attributes: Mapping[str, str | int | None] | None = None,
         is_ssl: bool = False,
         server_name: str | None = None,
         server_port: int | None = None,
@@ -163,7 +163,8 @@ class Client:
         length is found out, or taken from a Content-Length among the headers, or
         else it goes as a chunked one. ``attributes`` are those of
         ``request.CODED_ATTRIBUTES`` (remote_user, auth_type, ssl_cipher, ...) by
-        name; every other name becomes a request attribute. ``max_time`` is how many
+        name; every other name becomes a request attribute, and what is None is left
+        out. ``max_time`` is how many
         seconds all may take, from here to the last byte of the response's body; what
         ``body`` takes to give its bytes counts, but is not interrupted.
 
@@ -268,7 +269,7 @@ class Client:
             raise PoolExhausted(
                 Stage.POOL,
                 str(self.address),
-                f"all {busy} connections stayed busy for {limit} s",
+                f"all {busy} connections stayed busy for {shown_seconds(limit)} s",
             )
         try:
             while link is not None and link.is_stale():

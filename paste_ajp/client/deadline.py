@@ -31,7 +31,7 @@ class Deadline:
     @property
     def problem(self) -> str:
         """What to say when it has passed."""
-        return f"not done within {self._seconds} s"
+        return f"not done within {shown_seconds(self._seconds)} s"
 
     def limit(self, timeout: float | None) -> float | None:
         """Shorten a timeout to the time that is left; more than 0 in any case."""
@@ -39,6 +39,11 @@ class Deadline:
             return timeout
         left = max(self._end - self._clock(), 1e-6)  # 0 would mean not to wait
         return left if timeout is None else min(left, timeout)
+
+
+def shown_seconds(seconds: float | None) -> str:
+    """Write a time for people, who count in milliseconds at most."""
+    return "0" if seconds is None else f"{seconds:.3f}".rstrip("0").rstrip(".")
 
 
 def check_seconds(name: str, value: float | None) -> None:

@@ -45,7 +45,7 @@ def build_request(
     headers: Headers = (),
     content_length: int | None = None,
     is_chunked: bool = False,
-    attributes: Mapping[str, str | int] | None = None,
+    attributes: Mapping[str, str | int | None] | None = None,
     is_ssl: bool = False,
     server_name: str | None = None,
     server_port: int | None = None,
@@ -111,13 +111,19 @@ def build_request(
 
 
 def declared_length(headers: Headers) -> int | None:
-    """Read the Content-Length that a caller gave among the headers, if any."""
+    """Read the Content-Length that a caller gave among the headers, if any.
+
+    Raises ValueError for what is no number, or for two that differ.
+    """
+    found: int | None = None
     for name, value in _pairs(headers):
         if name.lower() == "content-length":
             if not (value.isascii() and value.isdigit()):
                 raise ValueError(f"Content-Length = {value!r}: expected digits")
-            return int(value)
-    return None
+            if found not in (None, int(value)):
+                raise ValueError(f"Content-Length = {value!r}: it is {found}, too")
+            found = int(value)
+    return found
 
 
 def declares_chunks(headers: Headers) -> bool:
@@ -173,11 +179,13 @@ def _wire_text(value: str) -> str:
 
 
 def _sort_attributes(
-    attributes: Mapping[str, str | int], remote_port: int | str
+    attributes: Mapping[str, str | int | None], remote_port: int | str
 ) -> tuple[dict[str, str | int | None], list[tuple[str, str]]]:
     coded: dict[str, str | int | None] = {}
     others: list[tuple[str, str]] = []
     for name, value in attributes.items():
+        if value is None:
+            continue
         if name == "ssl_key_size":
             coded[name] = int(value)
         elif name in CODED_ATTRIBUTES:

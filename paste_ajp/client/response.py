@@ -191,7 +191,7 @@ class Response:
                 if self._bodyless:
                     return b""
                 if self._declared is not None and self._received > self._declared:
-                    raise self._wrong_length(exchange, "more")
+                    raise self._wrong_length(exchange, "already")
                 return bytes(answer.data)
             if isinstance(answer, SendHeaders):
                 raise exchange.refuse(Stage.RESPONSE_BODY, "Send Headers came twice")

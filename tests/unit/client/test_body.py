@@ -27,6 +27,19 @@ def test_text_is_refused_with_the_remedy():
     assert "body.encode('utf-8')" in str(caught.value)
 
 
+@pytest.mark.parametrize("length", [3, 10])
+def test_bytes_of_another_length_than_declared_are_refused(length):
+    with pytest.raises(ValueError) as caught:
+        open_body(b"123456789", length)
+    assert str(caught.value) == f"Content-Length = {length}: the body has 9 bytes"
+
+
+def test_a_file_of_text_is_refused_with_the_remedy():
+    with pytest.raises(TypeError) as caught:
+        open_body(io.StringIO("text"))
+    assert "binary mode" in str(caught.value)
+
+
 def test_a_file_is_measured_from_where_it_stands():
     file = io.BytesIO(b"123456789")
     file.seek(4)

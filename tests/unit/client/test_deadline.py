@@ -15,6 +15,13 @@ def test_a_deadline_shortens_timeouts_until_it_has_passed():
     assert 0 < deadline.limit(3) < 0.001
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.2968133990005299, "0.297"), (5.0, "5"), (0.5, "0.5")]
+)
+def test_a_deadline_is_told_in_milliseconds_at_most(seconds, shown):
+    assert Deadline(seconds).problem == f"not done within {shown} s"
+
+
 def test_no_deadline_never_passes():
     deadline = Deadline(None)
     assert (deadline.limit(None), deadline.limit(3)) == (None, 3)

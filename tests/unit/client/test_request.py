@@ -147,6 +147,21 @@ def test_a_method_that_is_no_token_is_refused():
     assert str(caught.value) == "method 'GET /': not a token (RFC 9110)"
 
 
+def test_an_attribute_that_is_none_is_left_out():
+    given = {"remote_user": None, "ssl_key_size": None, "X": None}
+    request = build_request("GET", "/", attributes=given)
+    assert request.attributes == {}
+    assert [name for name, _ in request.request_attributes] == ["AJP_REMOTE_PORT"]
+
+
+def test_two_declared_lengths_must_be_one():
+    twice = [("Content-Length", "3"), ("content-length", "3")]
+    assert declared_length(twice) == 3
+    with pytest.raises(ValueError) as caught:
+        declared_length([*twice, ("Content-Length", "2")])
+    assert str(caught.value) == "Content-Length = '2': it is 3, too"
+
+
 def test_a_declared_length_is_read_strictly():
     assert declared_length([("content-LENGTH", "12")]) == 12
     assert declared_length({}) is None

@@ -89,7 +89,7 @@ def test_headers_are_found_whatever_their_case():
 
 
 @pytest.mark.parametrize(
-    ("pieces", "word"), [([b"abc"], "only 3"), ([b"abcdef"], "more 6")]
+    ("pieces", "word"), [([b"abc"], "only 3"), ([b"abcdef"], "already 6")]
 )
 def test_a_body_of_another_length_than_declared_is_an_error(pieces, word):
     response, exchange = respond(*body(*pieces), headers=[("Content-Length", "5")])
