@@ -47,16 +47,23 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise SettingError("FILE", arguments.file, error.strerror or "?") from error
     status = 0
+    wanted = arguments.connection or ""
+    found = False
     previous: dict[str, float] = {}
     try:
         for event in read_capture(data, preview=arguments.bodies):
-            if arguments.connection and arguments.connection not in event.connection:
+            if wanted not in event.connection:
                 continue
+            found = True
             print(_written(event, previous, as_line=arguments.lines))
             if event.packet.problem:
                 status = 1
     except CaptureError as error:
         print(f"paste-ajp: {arguments.file}: {error}", file=sys.stderr)
+        return 1
+    if not found:
+        problem = f"no connection whose name holds {wanted!r}"
+        print(f"paste-ajp: {arguments.file}: {problem}", file=sys.stderr)
         return 1
     return status
 

@@ -472,6 +472,17 @@ def test_explain_of_nothing_is_an_error(tmp_path, capsys):
     assert main(["explain", f"{tmp_path}/none"]) == 2
 
 
+def test_explain_of_a_connection_that_is_not_there_is_an_error(tmp_path, capsys):
+    (tmp_path / "trace").write_text("- 127.0.0.1:50112 > 5 CPing {}\n")
+    command = ["explain", f"{tmp_path}/trace", "--connection"]
+    assert main([*command, ":50112"]) == 0
+    assert capsys.readouterr().out == "[127.0.0.1:50112] > CPing  (5 bytes)\n"
+    assert main([*command, ":50113"]) == 1
+    assert capsys.readouterr().err == (
+        f"paste-ajp: {tmp_path}/trace: no connection whose name holds ':50113'\n"
+    )
+
+
 # -- gateway
 
 
