@@ -25,6 +25,7 @@ from paste_ajp.engine.room import room_for_connections
 from paste_ajp.engine.signals import (
     ADD_SIGNAL,
     CHILD_SIGNAL,
+    DOUBLED_SECONDS,
     ONE_WISH_SECONDS,
     RELOAD_SIGNAL,
     REMOVE_SIGNAL,
@@ -306,7 +307,7 @@ class Server:
         wished, self._stop_wish = self._stop_wish, (name, now)
         if wished is not None:
             first, at = wished
-            if first != name and now - at < ONE_WISH_SECONDS:
+            if now - at < (DOUBLED_SECONDS if first == name else ONE_WISH_SECONDS):
                 self._stop_wish = wished
                 return
         if wished is not None or (engine is not None and engine.draining):

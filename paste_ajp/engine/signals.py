@@ -37,6 +37,9 @@ _CHILDS_SIGNALS = (
 #: Seconds in which stop signals of two kinds are one wish: hupper sends SIGTERM and
 #: interrupts the main thread besides, a terminal's Ctrl-C goes to it and to us.
 ONE_WISH_SECONDS = 2.0
+#: The same for one kind, which nobody presses or sends twice so fast: timeout(1) sends
+#: it to its child and then to its group, make(1) forwards what the group got as well.
+DOUBLED_SECONDS = 0.1
 
 
 def in_main_thread() -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from paste_ajp.engine.signals import DOUBLED_SECONDS
 from tests.engine.front_end import FrontEnd, forward
 from tests.integration.programs import Program, free_port, wait_until
 from tests.integration.server import ROOT, answers_cping
@@ -314,6 +315,7 @@ def test_second_signal_ends_at_once(start, tmp_path):
         wait_until((tmp_path / "sleeping").exists, 10, "the request to begin")
         parent.send_signal(signal.SIGTERM)
         parent.wait_for_log("asked to stop")
+        time.sleep(2 * DOUBLED_SECONDS)
         parent.send_signal(signal.SIGTERM)
         assert parent.wait(8) == 0
     parent.wait_for_log("GET /sleep/60 from")

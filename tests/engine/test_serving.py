@@ -7,12 +7,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from paste_ajp import BindError, Server, SettingError, Settings, serve
+from paste_ajp.engine.signals import DOUBLED_SECONDS
 from tests.engine.conftest import hello, open_descriptors, server_threads
 from tests.engine.front_end import DEADLINE, FrontEnd, forward
 
@@ -185,6 +187,21 @@ def test_signals_of_two_kinds_at_once_are_one_wish():
     assert process.returncode == 0
 
 
+def test_a_signal_that_comes_doubled_is_one_wish():
+    """timeout(1) sends it to its child, and to its group besides; make(1) forwards."""
+    with running_program() as (process, front_end):
+        front_end.send(forward("GET", "/wait", attributes={"query_string": "0.3"}))
+        assert process.stdout.readline() == b"inside\n"
+        os.kill(process.pid, signal.SIGTERM)
+        while b"running requests may end" not in process.stderr.readline():
+            pass
+        os.kill(process.pid, signal.SIGTERM)
+        assert front_end.answer()[3::2] == (b"hello", False)
+        _, errors = process.communicate(timeout=DEADLINE)
+    assert b"once more" not in errors
+    assert process.returncode == 0
+
+
 def test_interrupt_that_is_no_signal_ends_run():
     """With it hupper ends a worker whose monitor was killed."""
     with running_program() as (process, front_end):
@@ -202,6 +219,7 @@ def test_second_signal_does_not_wait_for_requests():
         os.kill(process.pid, signal.SIGTERM)
         while b"running requests may end" not in process.stderr.readline():
             pass
+        time.sleep(2 * DOUBLED_SECONDS)
         os.kill(process.pid, signal.SIGTERM)
         with pytest.raises(EOFError):
             front_end.answer()
