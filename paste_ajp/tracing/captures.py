@@ -93,6 +93,10 @@ class _Block:
     data: bytearray = field(default_factory=bytearray)
 
 
+#: Bytes that the ``*`` of a text may stand for, all together. What has more is no AJP,
+#: and a few characters must not ask for all the memory that there is.
+_MOST_REPEATED = 16 * 1024 * 1024
+
 _OFFSET = re.compile(r"(?:0x)?(?P<offset>[0-9A-Fa-f]{4,16})(?P<colon>:)?(?=\s|$)")
 _OD_COLUMN = re.compile(r"(?: [0-9A-Fa-f]{2})+(?:\s+>.*<)?")
 _HEX_WORD = re.compile(r"(?:[0-9A-Fa-f]{2})+")
@@ -128,6 +132,7 @@ def _cut_blocks(text: str) -> Iterator[_Block]:
     block = _Block(False, False)
     previous = b""
     repeating = False
+    left = _MOST_REPEATED
     radix = _find_radix(text.splitlines())
     for line in text.splitlines():
         if line.strip() == "*" and block.has_offsets:
@@ -142,8 +147,8 @@ def _cut_blocks(text: str) -> Iterator[_Block]:
             if block.has_offsets:
                 yield block
                 block = _Block(False, indented)
-        elif repeating and offset > len(block.data) and previous:
-            count = offset - len(block.data)
+        elif repeating and previous and 0 < (count := offset - len(block.data)) <= left:
+            left -= count
             block.data += (previous * (count // len(previous) + 1))[:count]
         elif not block.has_offsets or offset != len(block.data):
             yield block

@@ -1,5 +1,6 @@
 import contextlib
 import struct
+import tracemalloc
 
 import pytest
 
@@ -356,3 +357,16 @@ def test_what_holds_no_ajp_is_said_so(data):
 def test_a_dump_that_ends_inside_a_packet_says_so():
     events = list(read_capture(POST[:20].hex().encode()))
     assert events[0].packet.problem == ("the capture ends inside a packet of 70 bytes")
+
+
+@pytest.mark.parametrize("offset", ["7fffffff", "ffffffffffffffff"])
+def test_a_star_does_not_stand_for_all_the_memory(offset):
+    dump = f"00000000  12 34 00 01 0a\n*\n{offset}  41 42 00 01 09\n" * 20
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(CaptureError):
+            list(read_capture(dump.encode()))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 100_000_000
