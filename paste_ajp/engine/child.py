@@ -181,7 +181,7 @@ class _Child:
     def _load_and_serve(self) -> int:
         loaded = self._load()
         if loaded is None:
-            return 1
+            return 0 if self._ending else 1
         settings, application = loaded
         self._patience = settings.heartbeat_timeout
         if not self._ending:
@@ -205,12 +205,9 @@ class _Child:
             self._source = source
             source.set_up_logging()
             return source.settings(), source.application()
-        except SystemExit as error:
-            if self._ending:
-                raise  # our own: see _on_stop_signal
-            self._failed(error)
         except BaseException as error:  # noqa: BLE001 - an application may raise anything
-            self._failed(error)
+            if not self._ending:  # else it comes of our own: see _on_stop_signal
+                self._failed(error)
         return None
 
     def _failed(self, error: BaseException) -> None:

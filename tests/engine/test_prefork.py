@@ -636,6 +636,36 @@ def loading(folder):
     return [int(path.name[8:]) for path in folder.glob("loading-*")]
 
 
+def test_stop_that_comes_first_to_children_that_load_is_one_stop(start, tmp_path):
+    """The end of what loads was taken for an error of the application."""
+    parent = start_to_load(start, tmp_path)
+    for pid in loading(tmp_path):
+        os.kill(pid, signal.SIGTERM)
+    time.sleep(0.1)  # the parent hears of it before it hears the signal
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait() == 0
+    assert_one_stop(parent)
+
+
+def test_child_that_is_sent_away_while_it_loads_is_replaced(start, tmp_path):
+    parent = start_to_load(start, tmp_path)
+    (tmp_path / "quick").touch()
+    for pid in loading(tmp_path):
+        os.kill(pid, signal.SIGTERM)
+    parent.wait_for_log("children serve")
+    assert "ended with status 0 while it loaded" in parent.log
+    assert "could not load" not in parent.log
+
+
+def start_to_load(start, folder):
+    """Start a server; return when its children load SLOW."""
+    served = folder / "served.py"
+    served.write_text(served.read_text().replace('"one"', SLOW))
+    parent = start(wait_for="serves AJP")
+    wait_until(lambda: len(loading(folder)) == 2, 10, "the children to load")
+    return parent
+
+
 @pytest.mark.parametrize(
     ("processes", "wait_for"), [(1, "serves AJP"), (2, "children serve")]
 )
