@@ -160,7 +160,8 @@ class PreforkServer:
         self._selector: selectors.BaseSelector = selectors.DefaultSelector()
         self._selector.register(self._wakened, selectors.EVENT_READ, self._clear_waker)
         self._phase = Phase.STARTING
-        self._traces: bool | None = None  # what children shall do; None: their settings
+        #: Whether children trace, by their generation; others do as their settings say.
+        self._traces: dict[int, bool] = {}
         self._refused: tuple[Address, ...] = ()  # that a reload has brought in vain
         self._next_watchdog = 0.0
         self._serving = threading.Event()
@@ -256,7 +257,7 @@ class PreforkServer:
         if self.draining:
             return
         if self._source is not None or self._prepare_to_fork():
-            self._traces = None
+            self._traces.pop(self._supervisor.generation + 1, None)
             self._supervisor.reload(now)
 
     def _prepare_to_fork(self) -> bool:
@@ -297,14 +298,13 @@ class PreforkServer:
         self._note(self._switch_trace)
 
     def _switch_trace(self, _now: float) -> None:
-        is_on = self.settings.trace is not None
-        self._traces = not (is_on if self._traces is None else self._traces)
+        generation = self._supervisor.generation
+        is_on = self._traces.get(generation, self.settings.trace is not None)
+        # What a reload loads at present does as the others; if it fails they go on.
+        self._traces = {generation: not is_on, generation + 1: not is_on}
         for process in self._processes.values():
-            self._tell_of_trace(process)
-
-    def _tell_of_trace(self, process: _Process) -> None:
-        if self._traces is not None and not process.hung_up_at:
-            process.link.send(Trace(self._traces))
+            if not process.hung_up_at:
+                process.link.send(Trace(not is_on))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped; False if it has not in time."""
@@ -489,8 +489,9 @@ class PreforkServer:
         finally:
             theirs.close()
             os.close(their_stacks)
-        process = self._processes[number] = _Process(pid, ours, stacks, slot)
-        self._tell_of_trace(process)
+        self._processes[number] = _Process(pid, ours, stacks, slot)
+        if generation in self._traces:
+            ours.send(Trace(self._traces[generation]))
         read = selectors.EVENT_READ
         self._selector.register(ours, read, lambda: self._hear(number))
         self._selector.register(stacks, read, lambda: self._read_stacks(number))

@@ -263,6 +263,34 @@ def test_trace_that_was_switched_on_is_written_by_a_replacement_too(start):
     wait_until(lambda: parent.log.count("trace switched off") == 2, 10, "the end")
 
 
+def test_trace_goes_on_where_a_reload_fails(start):
+    """The signal that was to end it began it once more."""
+    parent = start()
+    parent.send_signal(signal.SIGUSR1)
+    wait_until(lambda: parent.log.count("every packet is written") == 2, 10, "traces")
+    parent.write_version("1 / 0")
+    parent.send_signal(signal.SIGHUP)
+    parent.wait_for_log("reload failed")
+    parent.write_version('"two"')
+    os.kill(min(parent.children()), signal.SIGKILL)
+    wait_until(
+        lambda: parent.log.count("every packet is written") == 3, 10, "the third"
+    )
+    parent.send_signal(signal.SIGUSR1)
+    wait_until(lambda: parent.log.count("trace switched off") == 2, 10, "the end")
+
+
+def test_trace_ends_with_a_reload(start):
+    parent = start()
+    parent.send_signal(signal.SIGUSR1)
+    wait_until(lambda: parent.log.count("every packet is written") == 2, 10, "traces")
+    parent.send_signal(signal.SIGHUP)
+    parent.wait_for_log("2 new children serve")
+    assert parent.log.count("every packet is written") == 2
+    parent.send_signal(signal.SIGUSR1)
+    wait_until(lambda: parent.log.count("every packet is written") == 4, 10, "new ones")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_running_request_ends_before_the_server(start, tmp_path, number):
     parent = start()
