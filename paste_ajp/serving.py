@@ -85,6 +85,7 @@ class Server:
         self._http_listener: Listener | None = None
         self._http_door: Any = None
         self._reload = False
+        self._process = os.getpid()  # which has called start() or run()
         #: Whether start() is under way, and whether a stop came meanwhile.
         self._is_starting = False
         self._stop_asked = False
@@ -157,6 +158,7 @@ class Server:
         if self._is_starting or self._engine is not None:
             raise RuntimeError("this server was started already, and has not ended")
         self._is_starting = True
+        self._process = os.getpid()
         self._stop_asked = self._stop_at_once = False
         self._upgrade = Upgrade(self._make_way)
         try:
@@ -415,7 +417,8 @@ class Server:
             self._http_listener = None
         if self._engine is not None:
             self._engine = self._parent = None
-            server_log.info("stopped")
+            if self._process == os.getpid():  # no child that was forked
+                server_log.info("stopped")
 
     def __enter__(self) -> Server:
         self.start()

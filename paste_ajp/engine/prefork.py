@@ -546,7 +546,8 @@ class PreforkServer:
     ) -> int:
         """Start a child as a copy of this process; raises _Born in it."""
         parent = os.getpid()
-        pid = os.fork()
+        with held_back():
+            pid = os.fork()
         if pid:
             return pid
         # All that belongs to the parent is closed, or its death would go unnoticed.

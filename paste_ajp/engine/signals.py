@@ -24,7 +24,7 @@ ADD_SIGNAL = "SIGTTIN"
 REMOVE_SIGNAL = "SIGTTOU"
 CHILD_SIGNAL = "SIGCHLD"
 
-#: What a child that is a new interpreter can handle only when it has started.
+#: What a child can handle only when it has started.
 _CHILDS_SIGNALS = (
     *STOP_SIGNALS,
     RELOAD_SIGNAL,
@@ -124,16 +124,19 @@ def handled(handlers: Mapping[str, Callable[[], None]]) -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Have signals wait, also in a program that is started now, until its let_in().
+    """Have signals wait, also in a process that is started now, until its let_in().
 
-    One that came while it starts would kill it, or show a traceback of its imports.
+    One that came while a program starts would kill it, or show a traceback of its
+    imports; in a fork it would be lost, or handled as if that were the parent.
     """
+    owner = os.getpid()
     numbers = [getattr(signal, name) for name in _CHILDS_SIGNALS]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if os.getpid() == owner:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def let_in() -> None:

@@ -566,6 +566,40 @@ def test_reload_of_forked_children_keeps_the_code(start):
     assert "the code stays the one that was preloaded" in parent.log
 
 
+def test_forked_children_do_not_log_that_the_server_has_stopped(start):
+    parent = start("--preload")
+    before = parent.children()
+    parent.send_signal(signal.SIGHUP)
+    wait_until(lambda: not parent.children() & before, 15, "the old ones to leave")
+    assert "stopped" not in parent.log
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait() == 0
+    assert parent.log.count("stopped") == 1
+
+
+#: Gets a stop signal as soon as it is forked, if there is a file `once`.
+STOPPED_AT_BIRTH = """1
+here = Path(__file__).parent
+def stop():
+    if (here / "once").exists():
+        (here / "once").unlink()
+        os.kill(os.getpid(), 15)
+os.register_at_fork(after_in_child=stop)
+"""
+
+
+def test_signal_to_a_child_that_is_being_forked_is_not_lost(start, tmp_path):
+    """The parent's handler took it there, and it was the parent's note, too."""
+    served = tmp_path / "served.py"
+    served.write_text(served.read_text().replace('"one"', STOPPED_AT_BIRTH))
+    parent = start("--preload")
+    (tmp_path / "once").touch()
+    os.kill(min(parent.children()), signal.SIGKILL)
+    parent.wait_for_log("ended with status 0 while it loaded its application")
+    wait_until(lambda: len(parent.children()) == 2, 10, "the replacement")
+    assert "asked to stop" not in parent.log
+
+
 PRELOADED = """
 [app:main]
 use = egg:paste_ajp#demo
