@@ -179,6 +179,7 @@ class Supervisor:
         self.started = 0
         self._hands = hands
         self._random_up_to = random_up_to
+        self._has_served = False  # any child, ever
         self._early_deaths = 0
         self._last_counted = 0  # the last child that was there at the latest of them
         self._last_death = 0.0
@@ -479,6 +480,7 @@ class Supervisor:
         settings = self.settings
         child.state = State.SERVING
         child.served_since = now
+        self._has_served = True
         if settings.max_requests:
             child.request_limit = settings.max_requests + self._random_up_to(
                 settings.max_requests_jitter
@@ -605,9 +607,7 @@ class Supervisor:
             if again > 1
             else "",
         )
-        if self.phase is Phase.STARTING and not any(
-            other.state is State.SERVING for other in self.children.values()
-        ):
+        if self.phase is Phase.STARTING and not self._has_served:
             if child.problem:
                 self._abandon(child.problem, now)
             elif self._early_deaths >= FIRST_TRIES:

@@ -248,6 +248,18 @@ def test_crashes_while_loading_end_the_server_after_some_tries():
     assert "was killed by SIGSEGV while it loaded" in world.supervisor.fatal
 
 
+def test_load_that_fails_when_one_has_served_is_tried_again():
+    """The first may be killed before the last has loaded."""
+    world = World().begin()
+    world.ready(1)
+    world.ended(1)
+    world.fail(2)
+    assert world.supervisor.phase is Phase.STARTING
+    assert world.supervisor.fatal == ""
+    world.pass_time(3)
+    assert world.news()[-1] == (4, "start 1")
+
+
 def test_load_that_fails_later_is_tried_again():
     world = World().serving()
     world.ended(1)
