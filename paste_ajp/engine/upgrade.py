@@ -177,6 +177,9 @@ class Upgrade:
             os.close(reader)
             server_log.error("upgrade failed, this server goes on: %s", error)
             return None
+        except ValueError:  # a descriptor is -1: a stop has closed the listeners
+            os.close(reader)
+            return None
         finally:
             os.close(writer)
         return process, reader
