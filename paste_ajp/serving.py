@@ -456,30 +456,21 @@ def _listen_for_http(address: Address) -> Listener:
 def demand_secret(settings: Settings, addresses: Iterable[Address]) -> None:
     """Refuse to be reachable from outside, at `addresses`, without a secret.
 
-    Whoever reaches an AJP port can claim to be any user (Ghostcat, CVE-2020-1938).
+    Raises SettingError. Where that is what is wanted a warning tells what it means,
+    and another one if everybody can read the secret's file.
     """
+    addresses = list(addresses)
+    settings.demand_secret(addresses)
     if settings.load_secret() is not None:
         _warn_of_open_file(settings.secret_file)
         return
     outside = [address for address in addresses if not address.is_local]
-    if settings.secret_required is False:
-        allowed = settings.allowed_servers
-        if outside and (allowed is None or allowed.is_unlimited):
-            server_log.warning(
-                "everybody who reaches %s can claim to be any user: set secret, or"
-                " name the front ends in allowed_servers (secret_required = false)",
-                ", ".join(map(str, outside)),
-            )
-        return
-    if settings.secret_required or outside:
-        where = ", ".join(map(str, outside)) or "any address"
-        raise SettingError(
-            "secret_required",
-            "auto" if settings.secret_required is None else settings.secret_required,
-            f"{where} needs a secret: set secret here and the same in the front end"
-            " (httpd: ProxyPass ... secret=..., mod_jk: worker.NAME.secret), or listen"
-            " on 127.0.0.1 or unix:/path, or set secret_required = false",
-            beside=("host", "listen") if outside else (),
+    allowed = settings.allowed_servers
+    if outside and (allowed is None or allowed.is_unlimited):
+        server_log.warning(
+            "everybody who reaches %s can claim to be any user: set secret, or"
+            " name the front ends in allowed_servers (secret_required = false)",
+            ", ".join(map(str, outside)),
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -576,6 +576,27 @@ class Settings:
                 "secret_file", self.secret_file, "expected the secret in its first line"
             )
         return secret
+
+    def demand_secret(self, addresses: Iterable[Address]) -> None:
+        """Refuse to serve at `addresses`, some open to others, without a secret.
+
+        Whoever reaches an AJP port can claim to be any user (Ghostcat, CVE-2020-1938).
+        Raises SettingError.
+        """
+        if self.secret_required is False or self.load_secret() is not None:
+            return
+        outside = [address for address in addresses if not address.is_local]
+        if not self.secret_required and not outside:
+            return
+        where = ", ".join(map(str, outside)) or "any address"
+        raise SettingError(
+            "secret_required",
+            "auto" if self.secret_required is None else self.secret_required,
+            f"{where} needs a secret: set secret here and the same in the front end"
+            " (httpd: ProxyPass ... secret=..., mod_jk: worker.NAME.secret), or listen"
+            " on 127.0.0.1 or unix:/path, or set secret_required = false",
+            beside=("host", "listen") if outside else (),
+        )
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
+from paste_ajp.addresses import Address
 from paste_ajp.engine.balance import Share, SharedCounts
 from paste_ajp.engine.link import Link
 from paste_ajp.engine.listeners import Listener, inherit
@@ -99,6 +100,7 @@ class Birth:
     counts: int  # descriptors, these three
     stacks: int
     listeners: Sequence[tuple[int, bool]]  # and whether others than us have them
+    addresses: Sequence[Address]  # theirs
     source: Source | bytes
     path: Sequence[str] = ()
     environ: Mapping[str, Any] = field(default_factory=dict)
@@ -204,7 +206,10 @@ class _Child:
                 source = pickle.loads(source)
             self._source = source
             source.set_up_logging()
-            return source.settings(), source.application()
+            settings = source.settings()
+            # The parent has looked when it started, but that may be long ago.
+            settings.demand_secret(self._birth.addresses)
+            return settings, source.application()
         except BaseException as error:  # noqa: BLE001 - an application may raise anything
             if not self._ending:  # else it comes of our own: see _on_stop_signal
                 self._failed(error)

@@ -146,6 +146,7 @@ class PreforkServer:
         self._read_settings = read_settings
         self._settings_of_fork = settings  # of those that are forked from now on
         self._listeners = list(listeners)
+        self._addresses = [listener.address for listener in listeners]
         self._environ = dict(environ or {})
         self._notifier = notifier or Notifier("")
         self._when_serving = when_serving
@@ -528,6 +529,7 @@ class PreforkServer:
                 counts=counts,
                 stacks=their_stacks,
                 listeners=listeners,
+                addresses=self._addresses,
                 source=self._pickled,
                 path=sys.path,
                 environ=self._environ,
@@ -572,6 +574,7 @@ class PreforkServer:
                 counts=os.dup(self._counts.descriptor),
                 stacks=os.dup(stacks[1]),
                 listeners=listeners,
+                addresses=self._addresses,
                 source=source,
                 environ=self._environ,
             ),

@@ -628,6 +628,26 @@ def test_reload_of_forked_children_reads_the_settings_anew(start, tmp_path):
     assert len(parent.children()) == 3
 
 
+@pytest.mark.parametrize("preload", ["false", "true"], ids=["fresh", "forked"])
+def test_reload_does_not_open_the_port_by_leaving_the_secret_out(
+    start, tmp_path, preload
+):
+    port = free_port()
+    ini = tmp_path / "site.ini"
+    text = PRELOADED.format(port=port, processes=2).replace("true", preload)
+    ini.write_text(f"{text}host = 0.0.0.0\nsecret = wallaby\n")
+    parent = start(program=SHELL % "'site.ini'")
+    before = parent.children()
+    ini.write_text(f"{text}host = 0.0.0.0\n")
+    parent.send_signal(signal.SIGHUP)
+    parent.wait_for_log("reload failed, the former version goes on serving")
+    assert f"0.0.0.0:{port} needs a secret" in parent.log
+    wait_until(lambda: parent.children() == before, 10, "the new one to go")
+    ini.write_text(f"{text}host = 0.0.0.0\nsecret_required = false\n")
+    parent.send_signal(signal.SIGHUP)
+    parent.wait_for_log("2 new children serve")
+
+
 def test_reload_reads_the_ini_file_anew(start, tmp_path):
     ini = tmp_path / "site.ini"
     text = """
