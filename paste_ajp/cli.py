@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -225,6 +225,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         here,
     )
     target = source.target()
+    source = replace(source, reads_section=target.has_section)
     source.set_up_logging()
     settings = source.settings_of(target)
     target.tell_of_defaults(settings)
@@ -260,6 +261,7 @@ class CommandLine:
     flags: Mapping[str, object]
     is_verbose: bool
     folder: str
+    reads_section: bool = False  # the INI file had one for us at the start
 
     def target(self) -> IniTarget | ModuleTarget:
         """Find what is to be served, the file read anew."""
@@ -276,8 +278,19 @@ class CommandLine:
             logging.getLogger("paste_ajp").setLevel(logging.DEBUG)
 
     def settings(self) -> Settings:
-        """Read the settings anew, the flags above what a file says."""
-        return self.settings_of(self.target())
+        """Read the settings anew, the flags above what a file says.
+
+        Raises UsageError where the file has a server section for us no more: nobody
+        means defaults then.
+        """
+        target = self.target()
+        if self.reads_section and not target.has_section:
+            raise UsageError(
+                f"{target.place}: the server section that was there at the"
+                " start is gone, or is for another server now; expected one with use ="
+                " egg:paste_ajp"
+            )
+        return self.settings_of(target)
 
     def settings_of(self, target: IniTarget | ModuleTarget) -> Settings:
         """Give the settings of a file that is read already, and of the flags."""
@@ -409,6 +422,11 @@ class IniTarget:
         """The file, and the section in it if there is one."""
         return f"{self._path} [{self._section.name}]" if self._section else self._path
 
+    @property
+    def has_section(self) -> bool:
+        """Whether the server section is meant for us."""
+        return self._section is not None and self._section.is_ours
+
     @cached_property
     def written_settings(self) -> dict[str, object]:
         """What the server section says, when it is meant for us.
@@ -530,6 +548,11 @@ class ModuleTarget:
     def place(self) -> str:
         """No place for them, either."""
         return ""
+
+    @property
+    def has_section(self) -> bool:
+        """No section."""
+        return False
 
     def load(self) -> WSGIApplication:
         """Import the application. Raises LoadError."""

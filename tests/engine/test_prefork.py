@@ -648,6 +648,22 @@ def test_reload_does_not_open_the_port_by_leaving_the_secret_out(
     parent.wait_for_log("2 new children serve")
 
 
+@pytest.mark.parametrize("section", ["", "[server:main]\nuse = egg:waitress\n"])
+@pytest.mark.parametrize("preload", ["false", "true"], ids=["fresh", "forked"])
+def test_reload_without_the_server_section_is_none(start, tmp_path, section, preload):
+    """Defaults held, without a word: one process, no secret."""
+    ini = tmp_path / "site.ini"
+    text = PRELOADED.format(port=free_port(), processes=2).replace("true", preload)
+    ini.write_text(text)
+    parent = start(program=SHELL % "'site.ini'")
+    before = parent.children()
+    ini.write_text(text.partition("[server")[0] + section)
+    parent.send_signal(signal.SIGHUP)
+    parent.wait_for_log("reload failed")
+    assert "the server section that was there at the start is gone" in parent.log
+    wait_until(lambda: parent.children() == before, 10, "the new one to go")
+
+
 def test_reload_reads_the_ini_file_anew(start, tmp_path):
     ini = tmp_path / "site.ini"
     text = """
