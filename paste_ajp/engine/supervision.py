@@ -569,7 +569,8 @@ class Supervisor:
             judge()
 
     def _wonder_at(self, child: Child) -> None:
-        server_log.warning("%s ends, and nobody here has asked it to", child)
+        verb = "ends" if child.number in self.children else "has ended"
+        server_log.warning("%s %s, and nobody here has asked it to", child, verb)
 
     def _mourn(self, child: Child, how: str, now: float) -> None:
         """Deal with a death that nobody asked for."""

@@ -621,6 +621,19 @@ def test_child_that_leaves_by_itself_is_replaced_when_no_stop_follows(caplog):
     assert "child 1 (pid 10001) ends, and nobody here has asked it to" in caplog.text
 
 
+def test_child_that_has_left_is_not_said_to_end(caplog):
+    caplog.set_level(logging.INFO)
+    world = World().serving()
+    caplog.clear()
+    world.supervisor.on_leaving(1, world.now)
+    world.ended(1, how="ended with status 0")
+    world.pass_time(ONE_STOP_SECONDS)
+    assert caplog.messages == [
+        "child 1 (pid 10001) has left: it ended with status 0",
+        "child 1 (pid 10001) has ended, and nobody here has asked it to",
+    ]
+
+
 def test_child_that_loads_and_is_stopped_is_replaced_when_no_stop_follows(caplog):
     world = World().begin()
     world.ready(1)
