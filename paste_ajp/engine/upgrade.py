@@ -116,7 +116,7 @@ class Upgrade:
             target=self._replace,
             args=(list(listeners), notifier.environment()),
             name="paste_ajp-upgrade",
-            daemon=True,
+            daemon=False,  # this process must not end before it knows its successor
         ).start()
 
     def give_up(self) -> None:
@@ -147,7 +147,12 @@ class Upgrade:
             self._loading = process
             if self._over.is_set():  # that came meanwhile
                 self.give_up()
-        self._await(process, reader)
+        threading.Thread(
+            target=self._await,
+            args=(process, reader),
+            name="paste_ajp-successor",
+            daemon=True,
+        ).start()
 
     def _start(
         self, listeners: list[Listener], more: Mapping[str, str]
@@ -185,7 +190,7 @@ class Upgrade:
         return process, reader
 
     def _await(self, process: subprocess.Popen[bytes], reader: int) -> None:
-        """Wait until a successor serves, or has ended."""
+        """Wait until a successor serves, or has ended: that may take for ever."""
         is_ready = os.read(reader, len(_READY)) == _READY  # nothing: it has ended
         os.close(reader)
         with self._lock:

@@ -779,6 +779,35 @@ def test_stop_while_an_upgrade_loads_ends_both(start, tmp_path, processes, wait_
     )
 
 
+#: The shell's door, where the system takes its time to start a process.
+SLOW_TO_START = (
+    """
+import subprocess, time
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        time.sleep(1)
+subprocess.Popen = Popen
+"""
+    + SHELL % "'served:application', '--port', '{port}'"
+)
+
+
+def test_stop_while_a_successor_is_being_started_ends_both(start):
+    """It was left behind, and nothing stopped it."""
+    parent = start(program=SLOW_TO_START, wait_for="serves AJP")
+    parent.send_signal(signal.SIGUSR2)
+    wait_until(parent.children, 10, "the successor")
+    (successor,) = parent.children()
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait() == 0
+    try:
+        assert not is_alive(successor)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(successor, signal.SIGKILL)
+
+
 def test_second_upgrade_gives_up_one_that_hangs(start, tmp_path):
     parent = start()
     parent.write_version(SLOW)
