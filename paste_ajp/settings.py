@@ -439,7 +439,8 @@ class Settings:
     access_log: bool = option(
         False,
         Switch(),
-        "Log each request to paste_ajp.access in the combined format.",
+        "Log each request to paste_ajp.access in the combined format; what is too"
+        " malformed to be one stands in the log of paste_ajp.protocol alone.",
         group=_SIGHT,
     )
     trace: str | None = option(

@@ -44,6 +44,7 @@ from paste_ajp.protocol.to_front_end import (
     END_CLOSE,
     END_REUSE,
 )
+from paste_ajp.wsgi.access import log_access
 from paste_ajp.wsgi.exchange import (
     Batches,
     BodyOverrun,
@@ -52,7 +53,7 @@ from paste_ajp.wsgi.exchange import (
     BodyTruncated,
     FrontEndGone,
 )
-from paste_ajp.wsgi.response import error_packets
+from paste_ajp.wsgi.response import error_packets, error_page
 
 if TYPE_CHECKING:
     from paste_ajp.engine.threaded import ThreadedServer
@@ -389,12 +390,24 @@ class Channel:
         )
         self._send_answer(error.status, self._connection.refused_head)
 
-    def answer(self, status: int, **headers: str) -> None:
+    def answer(self, status: int, seconds: float, **headers: str) -> None:
         """Send a complete error response and End Response(0); then linger.
 
         Does not block: the response is small and nothing else is on its way.
+        `seconds` is how long the request has waited for it.
         """
-        self._send_answer(status, self.request.method == "HEAD", **headers)
+        request = self.request
+        is_head = request.method == "HEAD"
+        self._send_answer(status, is_head, **headers)
+        settings = self._server.settings
+        if settings.access_log:
+            log_access(
+                request,
+                status=status,
+                body_bytes=0 if is_head else len(error_page(status)),
+                seconds=seconds,
+                shows_user=settings.trust_remote_user,
+            )
 
     def _send_answer(self, status: int, is_head: bool, **headers: str) -> None:
         self._server.stats.refused += 1

@@ -363,7 +363,7 @@ class ThreadedServer:
                     if self._cut
                     else f"came free for it within {allowed}",
                 )
-                channel.answer(503)
+                channel.answer(503, self._clock() - channel.queued_at)
         crew.stop()
         for channel in self._unfinished(crew):
             server_log.warning(
@@ -670,7 +670,7 @@ class ThreadedServer:
         protocol_log.warning(
             "%s refused with %d: %s", _describe(channel), status, reason
         )
-        channel.answer(status)
+        channel.answer(status, 0.0)
         return True
 
     def overdue(self, worker: Worker, seconds: float) -> None:
@@ -1025,7 +1025,8 @@ class ThreadedServer:
         if crew is None or not patience:
             return
         for channel in crew.waiting_channels():
-            if self._clock() - channel.queued_at < patience:
+            waited = self._clock() - channel.queued_at
+            if waited < patience:
                 return
             if crew.take_waiting(channel):
                 self.stats.timed_out += 1
@@ -1037,7 +1038,7 @@ class ThreadedServer:
                     patience,
                     extra=MAY_REPEAT,
                 )
-                channel.answer(503, Retry_After=str(max(1, round(patience))))
+                channel.answer(503, waited, Retry_After=str(max(1, round(patience))))
 
 
 def _describe(channel: Channel) -> str:

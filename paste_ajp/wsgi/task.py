@@ -11,15 +11,10 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import IO, Any
 
-from paste_ajp.logs import (
-    access_line,
-    access_log,
-    app_log,
-    protocol_log,
-    request_name,
-)
-from paste_ajp.protocol import ForwardRequest, LocalProtocolError
+from paste_ajp.logs import app_log, protocol_log, request_name
+from paste_ajp.protocol import LocalProtocolError
 from paste_ajp.settings import Settings
+from paste_ajp.wsgi.access import log_access
 from paste_ajp.wsgi.environ import Environ, EnvironBuilder, RequestRefused
 from paste_ajp.wsgi.exchange import (
     BodyOverrun,
@@ -99,7 +94,12 @@ class Task:
             except BaseException as error:  # noqa: BLE001 - the application had the file
                 self._application_failed(error, exchange, response)
         if self._logs_access:
-            _log_access(exchange.request, response, time.perf_counter() - started)
+            log_access(
+                exchange.request,
+                status=response.status,
+                body_bytes=response.body_bytes,
+                seconds=time.perf_counter() - started,
+            )
         return response.status
 
     # -- when something goes wrong ----------------------------------------------
@@ -188,24 +188,3 @@ def _name(exchange: Exchange) -> str:
     """Return method and path for a log line; the query may hold secrets."""
     request = exchange.request
     return request_name(request.method, request.req_uri)
-
-
-def _log_access(request: ForwardRequest, response: Response, seconds: float) -> None:
-    headers = dict(request.headers)
-    query = request.attributes.get("query_string")
-    access_log.info(
-        "%s",
-        access_line(
-            remote_addr=request.remote_addr or "",
-            remote_user=str(request.attributes.get("remote_user") or ""),
-            method=request.method,
-            uri=f"{request.req_uri}?{query}" if query else request.req_uri,
-            protocol=request.protocol,
-            status=response.status,
-            body_bytes=response.body_bytes,
-            referer=headers.get("referer", ""),
-            user_agent=headers.get("user-agent", ""),
-            seconds=seconds,
-            ended_at=time.time(),
-        ),
-    )

@@ -75,6 +75,55 @@ def test_request_that_waits_too_long_for_a_thread_is_answered_503(serve, gate, c
     assert site.server.stats.timed_out == 1
 
 
+def access_lines(caplog):
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "paste_ajp.access"
+    ]
+
+
+def test_refusal_is_in_the_access_log_with_the_time_that_it_waited(serve, gate, caplog):
+    caplog.set_level(logging.INFO, "paste_ajp.access")
+    site = serve(gate, threads=1, queue_timeout=0.2, access_log=True)
+    with site.connect() as first, site.connect() as second:
+        first.send(forward(req_uri="/wait"))
+        gate.wait_for()
+        assert second.ask(req_uri="/second").status == 503
+        wait_until(lambda: access_lines(caplog))
+        (line,) = access_lines(caplog)
+        gate.open.set()
+        first.answer()
+    assert '"GET /second HTTP/1.1" 503 ' in line
+    assert 0.2 <= float(line.rpartition(" ")[2]) < 2
+
+
+@pytest.mark.parametrize(("method", "body_bytes"), [("POST", 170), ("HEAD", 0)])
+@pytest.mark.parametrize("trust", [True, False], ids=["trusted", "not trusted"])
+def test_refused_upload_is_in_the_access_log(serve, caplog, method, body_bytes, trust):
+    caplog.set_level(logging.INFO, "paste_ajp.access")
+    site = serve(
+        reader,
+        check=False,
+        access_log=True,
+        max_request_body=9,
+        trust_remote_user=trust,
+    )
+    with site.connect() as front_end:
+        front_end.send(
+            forward(
+                method,
+                headers=[("Content-Length", "17")],
+                attributes={"remote_user": "arthur"},
+            )
+        )
+        assert refusal(front_end).status == 413
+        wait_until(lambda: access_lines(caplog))
+    (line,) = access_lines(caplog)
+    assert f'HTTP/1.1" 413 {body_bytes} ' in line
+    assert ("arthur" in line) is trust
+
+
 def test_request_that_waits_for_a_thread_gets_the_first_one(serve, gate):
     site = serve(gate, threads=1, queue_timeout=30)
     with site.connect() as first, site.connect() as second:
