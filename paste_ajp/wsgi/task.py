@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import IO, Any
 
 from paste_ajp.logs import app_log, protocol_log, request_name
-from paste_ajp.protocol import LocalProtocolError
+from paste_ajp.protocol import HeadersTooLarge, LocalProtocolError
 from paste_ajp.settings import Settings
 from paste_ajp.wsgi.access import log_access
 from paste_ajp.wsgi.environ import Environ, EnvironBuilder, RequestRefused
@@ -123,7 +123,9 @@ class Task:
     def _application_failed(
         self, error: BaseException, exchange: Exchange, response: Response
     ) -> None:
-        if isinstance(error, (ApplicationError, LocalProtocolError)):
+        if isinstance(error, HeadersTooLarge):
+            app_log.error("%s: response %s", _name(exchange), error, exc_info=error)
+        elif isinstance(error, (ApplicationError, LocalProtocolError)):
             # The message says what the application did; where it did is below it.
             app_log.error(
                 "%s: broke PEP 3333: %s", _name(exchange), error, exc_info=error

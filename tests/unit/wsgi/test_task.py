@@ -215,6 +215,14 @@ def test_body_shorter_than_declared_cuts_the_connection(caplog):
     assert "ended after 1 bytes, its Content-Length is 2" in caplog.text
 
 
+def test_headers_that_do_not_fit_a_packet_are_no_breach_of_the_rules(caplog):
+    exchange = run(answering([b"abc"], headers=[TEXT, ("X-Long", "x" * 9000)]))
+    assert exchange.response.status == 500
+    assert "GET /: response headers make a packet of 90" in caplog.text
+    assert "at most 8192 fit, the packet_size" in caplog.text
+    assert "broke" not in caplog.text
+
+
 def test_failure_after_the_response_is_only_logged(caplog):
     exchange = run(answering(Result(b"x", on_close=lambda: 1 / 0)))
     assert (exchange.status, exchange.response.reuse) == (200, True)
