@@ -148,6 +148,11 @@ class Row:
         return "--" + self.name.replace("_", "-")
 
     @property
+    def flags(self) -> tuple[str, ...]:
+        """Each of the command line's flags: a switch has one to switch it off."""
+        return (self.flag, f"--no-{self.flag[2:]}") if self.is_switch else (self.flag,)
+
+    @property
     def default_text(self) -> str:
         """The default as one would write it; empty for none."""
         return as_written(self.default)
@@ -584,7 +589,7 @@ def spell_flags(words: Sequence[str], rows: Iterable[Row]) -> list[str]:
         for name in (row.name, *row.aliases):
             known[fold(name)] = row, row.flag
             if row.is_switch:
-                known["no" + fold(name)] = row, f"--no-{row.flag[2:]}"
+                known["no" + fold(name)] = row, row.flags[1]
     spelled = list(words)
     given: dict[str, str] = {}
     for place, word in enumerate(words):
@@ -656,7 +661,8 @@ def as_markdown(rows: Iterable[Row]) -> str:
             default = f"`{row.default_text}`" if row.default_text else "none"
             lines += [f"### {row.name}", "", *_wrapped(row.purpose), ""]
             lines += _wrapped(f"- Takes {row.convert.expects}.", "", "  ")
-            lines += [f"- Default: {default}", f"- On the command line: `{row.flag}`"]
+            flags = ", ".join(f"`{flag}`" for flag in row.flags)
+            lines += [f"- Default: {default}", f"- On the command line: {flags}"]
             if row.aliases:
                 names = ", ".join(f"`{name}`" for name in row.aliases)
                 lines += [f"- Also called {names}"]

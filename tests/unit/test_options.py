@@ -381,6 +381,12 @@ def test_every_setting_is_in_the_text(render):
     assert [row.name for row in Settings.rows() if row.name not in text] == []
 
 
+def test_page_names_the_flag_that_switches_off():
+    page = as_markdown(Settings.rows())
+    line = "- On the command line: `--unquote-path`, `--no-unquote-path`"
+    assert line in page.splitlines()
+
+
 def test_ini_text_has_every_setting_commented():
     lines = as_ini(Settings.rows(), "server:main", ["use = egg:x"]).splitlines()
     assert lines[:2] == ["[server:main]", "use = egg:x"]
