@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -159,11 +160,37 @@ class RequestBody:
         """Do nothing: the server ends the body, PEP 3333 gives no close()."""
 
 
-def spool(body: RequestBody, into: IO[bytes]) -> int:
-    """Copy what is left of `body`, rewind `into` and return the length in bytes."""
+def spool(body: RequestBody, in_memory: int) -> tuple[IO[bytes], int]:
+    """Receive what is left of `body`; return it as a file, and its length in bytes.
+
+    More than `in_memory` bytes go to the disk. Either is a file of io, complete:
+    tempfile's SpooledTemporaryFile has no seekable(), readinto() and the like before
+    Python 3.11.
+    """
+    memory = io.BytesIO()
+    file: IO[bytes] = memory
     length = 0
-    while piece := body.read1():
-        into.write(piece)
-        length += len(piece)
-    into.seek(0)
-    return length
+    try:
+        while piece := body.read1():
+            length += len(piece)
+            if length > in_memory and file is memory:
+                file = _on_disk(memory)
+            file.write(piece)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file, length
+
+
+def _on_disk(memory: io.BytesIO) -> IO[bytes]:
+    """Return a temporary file that holds what `memory` does, to go on behind it."""
+    import tempfile
+
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - who spools closes it
+    try:
+        file.write(memory.getbuffer())
+    except BaseException:
+        file.close()
+        raise
+    return file

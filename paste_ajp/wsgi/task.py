@@ -170,17 +170,9 @@ def _spool(environ: Environ) -> IO[bytes]:
     For applications that read CONTENT_LENGTH bytes and no more (Django), or that
     go back in their input (Zope's WebDAV).
     """
-    import tempfile
-
     body = environ["wsgi.input"]
-    file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - serve() closes it
-        max_size=SPOOL_IN_MEMORY
-    )
-    try:
-        environ["CONTENT_LENGTH"] = str(spool(body, file))
-    except BaseException:
-        file.close()
-        raise
+    file, length = spool(body, SPOOL_IN_MEMORY)
+    environ["CONTENT_LENGTH"] = str(length)
     body.detach()
     environ["wsgi.input"] = file
     return file

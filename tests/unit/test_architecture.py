@@ -124,7 +124,7 @@ LATE = {
     ("options.py", "difflib"),
     ("wsgi/file_wrapper.py", "tempfile"),
     ("wsgi/response.py", "html"),
-    ("wsgi/task.py", "tempfile"),
+    ("wsgi/input.py", "tempfile"),
 }
 
 #: What belongs to the process as a whole is for the shell's door, and for the

@@ -178,7 +178,16 @@ def test_body_cannot_be_read_when_its_exchange_is_over():
         body.read()
 
 
-def test_spooled_body_is_all_of_it_from_its_start():
-    file = io.BytesIO()
-    assert spool(body_of(*(b"%d" % n for n in range(12))), file) == 14
-    assert file.read() == b"01234567891011"
+@pytest.mark.parametrize("in_memory", [0, 1, 9, 13, 14, 15])
+def test_spooled_body_is_all_of_it_from_its_start(in_memory):
+    body = body_of(*(b"%d" % n for n in range(12)))
+    file, length = spool(body, in_memory)
+    with file:
+        assert (file.read(), length) == (b"01234567891011", 14)
+        assert isinstance(file, io.BytesIO) is (in_memory >= 14)
+
+
+def test_body_that_breaks_off_is_no_spooled_one():
+    for in_memory in (0, 100):
+        with pytest.raises(BodyTruncated):
+            spool(body_of(b"abc", BodyTruncated("it ended")), in_memory)

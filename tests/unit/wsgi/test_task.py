@@ -15,7 +15,7 @@ from paste_ajp.wsgi.exchange import (
     FrontEndGone,
 )
 from paste_ajp.wsgi.file_wrapper import FileWrapper
-from paste_ajp.wsgi.task import Task
+from paste_ajp.wsgi.task import SPOOL_IN_MEMORY, Task
 from tests.unit.wsgi.fake_exchange import PORT, FakeExchange, forward
 
 TEXT = ("Content-Type", "text/plain")
@@ -386,6 +386,31 @@ def test_body_received_first_can_be_read_twice(header):
     assert exchange.response.body == b"abcdef abcdef"
 
 
+@pytest.mark.parametrize("size", [6, SPOOL_IN_MEMORY, SPOOL_IN_MEMORY + 1])
+def test_body_received_first_is_a_complete_file(size):
+    """On Python 3.10 as well, whose SpooledTemporaryFile is none."""
+
+    def application(environ, start_response):
+        body = environ["wsgi.input"]
+        assert body.readable()
+        assert body.seekable()
+        assert body.read1(2) == b"ab"
+        assert body.readinto(bytearray(3)) == 3
+        with io.TextIOWrapper(body) as text:
+            assert text.read() == "x" * (size - 5)
+        assert environ["CONTENT_LENGTH"] == str(size)
+        start_response("200 OK", [TEXT])
+        return [b"ok"]
+
+    exchange = run(
+        application,
+        request=forward("PUT", "/", [CHUNKED]),
+        body=[b"abcde", b"x" * (size - 5)],
+        spool_body=True,
+    )
+    assert exchange.response.body == b"ok"
+
+
 def test_request_without_body_is_not_asked_for_one():
     exchange = run(
         lambda environ, start_response: [start_response("200 OK", []), b"ok"][1:],
@@ -443,7 +468,7 @@ def test_spooled_body_that_cannot_be_closed_costs_a_log_line(caplog):
     exchange = run(
         application,
         request=forward("POST", "/", [CHUNKED]),
-        body=[b"abc"],
+        body=[b"x" * SPOOL_IN_MEMORY, b"y"],  # into a file
         spool_body=True,
     )
     assert (exchange.response.body, exchange.response.reuse) == (b"ok", True)
