@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from paste_ajp.engine.afterwards import Afterwards
 from paste_ajp.engine.outgoing import GATHERED, Outgoing
 from paste_ajp.engine.traced import TracedSocket, Tracer
 from paste_ajp.logs import (
@@ -51,6 +52,7 @@ from paste_ajp.wsgi.exchange import (
     BodyTimeout,
     BodyTooLarge,
     BodyTruncated,
+    Exchange,
     FrontEndGone,
 )
 from paste_ajp.wsgi.response import error_packets, error_page
@@ -188,6 +190,8 @@ class Channel:
         if phase is not _IDLE:
             if phase is _SENDING:
                 return self._send_on()
+            if phase is _ASSIGNED:
+                return True  # a request that was here when the last one let go
             self._listen_to_the_end()
             return False
         if self._server.tracer is not self._tracer:
@@ -529,13 +533,17 @@ class Channel:
 
     def _check_body_end(self) -> None:
         """Raise FrontEndGone where the body ends because the response has ended."""
-        request = self.request
         if self._ended is None:
             self._body_was_read = True
-        elif not self._body_was_read and (
-            request.is_chunked or self._body_bytes < (request.content_length or 0)
-        ):
+        elif self._lacks_body():
             raise FrontEndGone("the response has ended, and the request body with it")
+
+    def _lacks_body(self) -> bool:
+        """Has the application not read all of the request body?"""
+        request = self.request
+        return not self._body_was_read and (
+            request.is_chunked or self._body_bytes < (request.content_length or 0)
+        )
 
     def _receive_body(self) -> None:
         """Ask for a body chunk unless one is owed, and read what comes."""
@@ -859,6 +867,20 @@ class Channel:
     def do_not_reuse(self) -> None:
         """Have the End Response say that the connection closes."""
         self._may_reuse = False
+
+    def let_go(self) -> Exchange:
+        """Serve others while the application goes on; return what it has then."""
+        pieces: list[bytes] = []
+        if self._chunks:
+            pieces, self._chunks = self._chunks, pieces
+            self._body_bytes += sum(map(len, pieces))
+            self._body_was_asked_for = True  # so complete() forgets the body
+        is_whole = not self._lacks_body()
+        afterwards = Afterwards(self.request, self.peer, pieces, is_whole)
+        self._server.take_aside(afterwards)
+        if self.complete():
+            self._server.serve_later(self)
+        return afterwards
 
     def abort(self) -> None:
         """Cut the connection unless its End Response has gone out.

@@ -26,9 +26,10 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from paste_ajp.engine.admission import Admission
+from paste_ajp.engine.afterwards import Afterwards
 from paste_ajp.engine.balance import YIELD_SECONDS, Share
 from paste_ajp.engine.channel import CAN_GATHER, Channel, Phase, set_timeout
 from paste_ajp.engine.listeners import Listener, open_listeners
@@ -327,17 +328,25 @@ class ThreadedServer:
         """Wait for running requests, close idle connections, end the threads."""
         deadline = self._drain_began + self.settings.graceful_timeout
         grace_ends = min(self._drain_began + self._grace, deadline)
-        while self._channels and not self._cut:
+        while self._is_at_work() and not self._cut:
             now = self._clock()
             if now >= deadline:
                 break
             if now >= grace_ends:
                 self._close_idle()
             self._changed.clear()
-            if self._channels and not self._cut:
+            if self._is_at_work() and not self._cut:
                 due = deadline if now >= grace_ends else grace_ends
                 self._changed.wait(max(0.0, due - now))
         self._stop()
+
+    def _is_at_work(self) -> bool:
+        """Is a connection open, or an application busy behind its response?"""
+        assert self._crew is not None  # start() made it
+        return bool(self._channels) or any(
+            isinstance(worker.busy, Afterwards) and not worker.busy.is_over
+            for worker in self._crew.busy_workers()
+        )
 
     def _close_idle(self) -> None:
         """Have idle connections closed, if nothing has arrived there in this moment."""
@@ -387,12 +396,12 @@ class ThreadedServer:
         self._stopped.set()
         tell_main_thread()
 
-    def _unfinished(self, crew: Crew) -> list[Channel]:
-        """Return the channels whose requests run or whose responses are not all out."""
+    def _unfinished(self, crew: Crew) -> list[Channel | Afterwards]:
+        """Return what runs in the application, or is not all sent."""
         found = [
-            channel
-            for channel in (worker.busy for worker in crew.busy_workers())
-            if isinstance(channel, Channel) and channel.phase is Phase.ASSIGNED
+            busy
+            for busy in (worker.busy for worker in crew.busy_workers())
+            if _is_in_application(busy)
         ]
         channels = list(self._channels.values())
         return found + [one for one in channels if one.phase is Phase.SENDING]
@@ -634,11 +643,26 @@ class ThreadedServer:
                 self.stats.requests += 1
                 if self._answers_overdue:
                     channel.let_claim()
-                self._task.serve(channel)
+                exchange = self._task.serve(channel).exchange
+                if exchange is not channel:  # which others serve by now
+                    self._end_afterwards(exchange)
+                    break
                 is_admitted = False
                 found = channel.complete()
         except BaseException:  # noqa: BLE001 - one channel must not end a worker
             self._close_broken(channel)
+
+    def take_aside(self, afterwards: Afterwards) -> None:
+        """The calling worker goes on with that; its channel is no more its own."""
+        if self._crew is not None:
+            self._crew.take_aside(afterwards)
+
+    def _end_afterwards(self, exchange: object) -> None:
+        """The application has ended, some time after its response."""
+        if isinstance(exchange, Afterwards):
+            exchange.is_over = True
+        if self.draining:
+            self._changed.set()
 
     def queue(self, channel: Channel) -> bool:
         """Read from a channel; tell whether a request is now waiting for a thread."""
@@ -677,9 +701,9 @@ class ThreadedServer:
         """Report a request that has run for longer than application_timeout."""
         channel = worker.busy
         serial = worker.serial
-        if not isinstance(channel, Channel) or channel.phase is not Phase.ASSIGNED:
+        if not _is_in_application(channel):
             return
-        claim = channel.answer_claim
+        claim = channel.answer_claim if isinstance(channel, Channel) else None
         is_the_same = worker.busy is channel and worker.serial == serial
         if not is_the_same:
             return  # it has ended, and the claim may be another request's
@@ -693,7 +717,7 @@ class ThreadedServer:
             worker.name,
             stack,
         )
-        if self._answers_overdue:
+        if self._answers_overdue and isinstance(channel, Channel):
             channel.answer_for_application(504, claim)
 
     # -- accepting ------------------------------------------------------------------
@@ -955,9 +979,9 @@ class ThreadedServer:
         for worker in self._crew.busy_workers() if self._crew is not None else ():
             channel = worker.busy
             is_timed = worker.detached or worker.seen_serial == worker.serial
-            if not is_timed or not isinstance(channel, Channel):
+            if not is_timed or not _is_in_application(channel):
                 continue
-            if channel.phase is Phase.ASSIGNED and now - worker.busy_since > oldest:
+            if now - worker.busy_since > oldest:
                 oldest = now - worker.busy_since
                 name = _describe(channel)
         return oldest, name
@@ -1041,7 +1065,14 @@ class ThreadedServer:
                 channel.answer(503, waited, Retry_After=str(max(1, round(patience))))
 
 
-def _describe(channel: Channel) -> str:
+def _is_in_application(busy: object) -> TypeGuard[Channel | Afterwards]:
+    """Is that, with which a worker is busy, a running call of the application?"""
+    if isinstance(busy, Channel):
+        return busy.phase is Phase.ASSIGNED
+    return isinstance(busy, Afterwards)
+
+
+def _describe(channel: Channel | Afterwards) -> str:
     """Name a request for the log; its query may hold secrets."""
     request = channel.request
     return f"{request_name(request.method, request.req_uri)} from {channel.peer}"

@@ -206,6 +206,7 @@ class Crew:
         self._clock = clock
         self._lock = threading.Lock()  # guards everything below
         self._workers: set[Worker] = set()
+        self._by_ident: dict[int, Worker] = {}
         self._runners: list[Worker] = []
         self._watcher: Worker | None = None
         self._parked: list[Worker] = []
@@ -253,6 +254,12 @@ class Crew:
         """Return the workers that are serving something."""
         with self._lock:
             return [worker for worker in self._workers if worker.busy is not None]
+
+    def take_aside(self, busy: object) -> None:
+        """Note that the calling thread is busy with this now, not with its channel."""
+        worker = self._by_ident.get(threading.get_ident())
+        if worker is not None:
+            worker.busy = busy
 
     def waiting_channels(self) -> list[Any]:
         """Return the channels whose requests wait for a thread, first come first."""
@@ -332,6 +339,8 @@ class Crew:
 
     def _forget(self, worker: Worker) -> None:
         self._workers.discard(worker)
+        if self._by_ident.get(worker.ident) is worker:
+            del self._by_ident[worker.ident]
         self._finished_serials += worker.serial
         if worker in self._runners:
             self._runners.remove(worker)
@@ -347,6 +356,7 @@ class Crew:
 
     def _thread(self, worker: Worker) -> None:
         worker.ident = threading.get_ident()
+        self._by_ident[worker.ident] = worker
         if hasattr(time, "pthread_getcpuclockid"):
             worker.cpu_clock = time.pthread_getcpuclockid(worker.ident)
         try:

@@ -104,6 +104,13 @@ class Exchange(Protocol):
     def do_not_reuse(self) -> None:
         """Have the connection closed after this exchange."""
 
+    def let_go(self) -> Exchange:
+        """Have the connection serve others while the application goes on.
+
+        To be called when the End Response is out. Returns what stands in for this
+        exchange from here on.
+        """
+
     def abort(self) -> None:
         """Cut the connection, so that what was sent does not look complete.
 

@@ -26,6 +26,11 @@ class RequestBody:
         self._piece = b""  # the last piece that came, read up to _pos
         self._pos = 0
 
+    def move(self, exchange: Exchange) -> None:
+        """Read from what stands in for the exchange now."""
+        if self._exchange is not None:
+            self._exchange = exchange
+
     def detach(self) -> None:
         """Cut the tie to the connection: it will serve another request now."""
         self._exchange = None

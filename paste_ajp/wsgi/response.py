@@ -29,6 +29,7 @@ from paste_ajp.protocol.to_front_end import (
 )
 from paste_ajp.wsgi.exchange import Exchange
 from paste_ajp.wsgi.file_wrapper import FileEndsEarly, FileWrapper
+from paste_ajp.wsgi.input import RequestBody
 
 ExcInfo = (
     tuple[type[BaseException], BaseException, TracebackType | None]
@@ -192,12 +193,12 @@ class Response:
     """Turns what one application call gives into packets on an exchange.
 
     One thread at a time. `headers_sent` tells whether an error page is still
-    possible; `finished` whether the End Response has gone out.
+    possible; `finished` whether the End Response has gone out; `exchange` is another
+    after let_go().
     """
 
     __slots__ = (
         "_bodiless",
-        "_exchange",
         "_fields",
         "_is_head",
         "_length",
@@ -207,6 +208,8 @@ class Response:
         "_sent",
         "_status",
         "_strict",
+        "body",
+        "exchange",
         "finished",
         "headers_sent",
     )
@@ -218,7 +221,8 @@ class Response:
         strict: bool = False,
         is_head: bool = False,
     ) -> None:
-        self._exchange = exchange
+        self.exchange = exchange
+        self.body: Any = None  # what reads from the exchange, if it is a RequestBody
         self._packet_size = packet_size
         self._strict = strict
         self._is_head = is_head
@@ -231,6 +235,16 @@ class Response:
         self._sent = 0  # body bytes given by the application and sent
         self.headers_sent = False
         self.finished = False
+
+    def let_go(self) -> None:
+        """Have the connection serve others, where the response is out.
+
+        For an application that goes on, with close() or behind its last piece.
+        """
+        if self.finished:
+            self.exchange = self.exchange.let_go()
+            if type(self.body) is RequestBody:
+                self.body.move(self.exchange)
 
     @property
     def status(self) -> int:
@@ -387,7 +401,7 @@ class Response:
                 )
                 self._sent = size
                 self.headers_sent = self.finished = True
-                self._exchange.finish(packets)
+                self.exchange.finish(packets)
                 return
         if len(result) == 1:
             body = result[0]
@@ -433,7 +447,7 @@ class Response:
             size += count
         self._sent = total
         self.finished = True
-        self._exchange.finish_gathered(buffers, size)
+        self.exchange.finish_gathered(buffers, size)
 
     def _know_length(self, total: int) -> None:
         """Add the Content-Length, unless there is none to state."""
@@ -449,7 +463,7 @@ class Response:
             return False
         if self._bodiless:
             if not self.headers_sent:
-                self._exchange.send(self._head())
+                self.exchange.send(self._head())
             return True
         surplus = False
         if self._length is not None:
@@ -459,15 +473,16 @@ class Response:
                 data = data[:left]
                 surplus = True
         self._sent += len(data)
-        send = self._exchange.send
+        send = self.exchange.send
         complete = self._sent == self._length
         head = b"" if self.headers_sent else self._head()
         if len(data) <= ONE_JOIN:
             packets = head + encode_body(data, self._packet_size) if data else head
-            if complete and self._exchange.body_is_complete:
+            if complete and self.exchange.body_is_complete:
                 # The last byte: the End Response goes along, close() comes after.
                 self.finished = True
-                self._exchange.finish(packets)
+                self.exchange.finish(packets)
+                self.let_go()
                 return not surplus
             if packets:
                 send(packets + FLUSH if flush else packets)
@@ -476,14 +491,15 @@ class Response:
         if head:
             buffers.insert(0, head)
             size += len(head)
-        if complete and self._exchange.body_is_complete:
+        if complete and self.exchange.body_is_complete:
             self.finished = True
-            self._exchange.finish_gathered(buffers, size)
+            self.exchange.finish_gathered(buffers, size)
+            self.let_go()
         else:
             if flush:
                 buffers.append(FLUSH)
                 size += len(FLUSH)
-            self._exchange.send_gathered(buffers, size)
+            self.exchange.send_gathered(buffers, size)
         return not surplus
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
@@ -503,7 +519,7 @@ class Response:
         before = self._sent
         self._sent += batches.expected
         try:
-            self._exchange.finish_batches(head, batches)
+            self.exchange.finish_batches(head, batches)
         except BaseException as error:
             self._sent = before + batches.count
             if isinstance(error, FileEndsEarly):
@@ -538,7 +554,7 @@ class Response:
         if body:
             packets += encode_body(body, self._packet_size)
         self.finished = True
-        self._exchange.finish(packets)
+        self.exchange.finish(packets)
 
     def _too_short(self, sent: int) -> str:
         return (
@@ -546,7 +562,7 @@ class Response:
         )
 
     def _report_surplus(self, count: int) -> None:
-        request = self._exchange.request
+        request = self.exchange.request
         app_log.error(
             "%s: the body is %d bytes longer than its Content-Length %s;"
             " the surplus is not sent",
@@ -579,7 +595,7 @@ class Response:
         self._status = status
         self._sent = 0 if self._is_head else len(error_page(status, detail))
         self.headers_sent = self.finished = True
-        self._exchange.finish(packets)
+        self.exchange.finish(packets)
 
 
 def is_one_piece(result: Iterable[bytes]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from types import GeneratorType
 from typing import IO, Any
 
 from paste_ajp.logs import app_log, protocol_log, request_name
@@ -48,10 +49,12 @@ class Task:
         self._spools = settings.spool_body
         self._logs_access = settings.access_log
 
-    def serve(self, exchange: Exchange) -> int:
-        """Serve one exchange and return the status of the response that was sent.
+    def serve(self, exchange: Exchange) -> Response:
+        """Serve one exchange and return its response.
 
         Raises nothing: what goes wrong is answered, or the connection cut, and logged.
+        Where the response's exchange is another than this one, that was let go, and is
+        the caller's no more.
         """
         started = time.perf_counter() if self._logs_access else 0.0
         request = exchange.request
@@ -62,7 +65,7 @@ class Task:
         spooled: IO[bytes] | None = None
         try:
             environ = self._environs.build(request, exchange)
-            body = environ["wsgi.input"]
+            body = response.body = environ["wsgi.input"]
             if self._spools and (request.is_chunked or request.content_length):
                 spooled = _spool(environ)
             result = self.application(environ, response.start_response)
@@ -74,39 +77,39 @@ class Task:
                 finally:
                     close = getattr(result, "close", None)
                     if close is not None:
+                        if not _is_exhausted(result):
+                            response.let_go()
                         close()
         except FrontEndGone as gone:
-            self._front_end_gone(gone, exchange, response)
+            self._front_end_gone(gone, response)
         except RequestRefused as refused:
             protocol_log.warning(
-                "%s: refused with %d: %s", _name(exchange), refused.status, refused
+                "%s: refused with %d: %s", _name(response), refused.status, refused
             )
             if refused.status != 404:  # a path elsewhere breaks no rule
-                exchange.do_not_reuse()
-            self._error(refused.status, exchange, response)
+                response.exchange.do_not_reuse()
+            self._error(refused.status, response)
         except BaseException as error:  # noqa: BLE001 - the outermost frame of a request
-            self._application_failed(error, exchange, response)
+            self._application_failed(error, response)
         if type(body) is RequestBody:
             body.detach()
         if spooled is not None:
             try:
                 spooled.close()
             except BaseException as error:  # noqa: BLE001 - the application had the file
-                self._application_failed(error, exchange, response)
+                self._application_failed(error, response)
         if self._logs_access:
             log_access(
-                exchange.request,
+                request,
                 status=response.status,
                 body_bytes=response.body_bytes,
                 seconds=time.perf_counter() - started,
             )
-        return response.status
+        return response
 
     # -- when something goes wrong ----------------------------------------------
 
-    def _front_end_gone(
-        self, gone: FrontEndGone, exchange: Exchange, response: Response
-    ) -> None:
+    def _front_end_gone(self, gone: FrontEndGone, response: Response) -> None:
         status = 0
         if isinstance(gone, BodyTooLarge):
             status = 413
@@ -114,54 +117,55 @@ class Task:
             status = 408
         elif isinstance(gone, (BodyTruncated, BodyOverrun)):
             status = 400
-        protocol_log.info("%s: %s", _name(exchange), gone)
+        protocol_log.info("%s: %s", _name(response), gone)
         if status:
-            self._error(status, exchange, response)
+            self._error(status, response)
         else:
-            exchange.abort()
+            response.exchange.abort()
 
-    def _application_failed(
-        self, error: BaseException, exchange: Exchange, response: Response
-    ) -> None:
+    def _application_failed(self, error: BaseException, response: Response) -> None:
         if isinstance(error, HeadersTooLarge):
-            app_log.error("%s: response %s", _name(exchange), error, exc_info=error)
+            app_log.error("%s: response %s", _name(response), error, exc_info=error)
         elif isinstance(error, (ApplicationError, LocalProtocolError)):
             # The message says what the application did; where it did is below it.
             app_log.error(
-                "%s: broke PEP 3333: %s", _name(exchange), error, exc_info=error
+                "%s: broke PEP 3333: %s", _name(response), error, exc_info=error
             )
         elif response.finished:
             app_log.error(
                 "%s: failed after its response was complete",
-                _name(exchange),
+                _name(response),
                 exc_info=error,
             )
         else:
             app_log.error(
                 "%s: the application failed%s",
-                _name(exchange),
+                _name(response),
                 ", its response is cut off" if response.headers_sent else "",
                 exc_info=error,
             )
         detail = ""
         if self._settings.debug:
             detail = "".join(traceback.format_exception(error))
-        self._error(500, exchange, response, detail)
+        self._error(500, response, detail)
 
-    def _error(
-        self, status: int, exchange: Exchange, response: Response, detail: str = ""
-    ) -> None:
+    def _error(self, status: int, response: Response, detail: str = "") -> None:
         """Send an error page if that is still possible, else cut the connection."""
         if response.finished:
             return
         if response.headers_sent:
-            exchange.abort()
+            response.exchange.abort()
             return
         try:
             response.send_error(status, detail)
         except FrontEndGone as gone:
-            protocol_log.info("%s: %s", _name(exchange), gone)
-            exchange.abort()
+            protocol_log.info("%s: %s", _name(response), gone)
+            response.exchange.abort()
+
+
+def _is_exhausted(result: object) -> bool:
+    """Is this a generator that has ended, whose close() can do nothing more?"""
+    return type(result) is GeneratorType and result.gi_frame is None
 
 
 def _spool(environ: Environ) -> IO[bytes]:
@@ -178,7 +182,7 @@ def _spool(environ: Environ) -> IO[bytes]:
     return file
 
 
-def _name(exchange: Exchange) -> str:
+def _name(response: Response) -> str:
     """Return method and path for a log line; the query may hold secrets."""
-    request = exchange.request
+    request = response.exchange.request
     return request_name(request.method, request.req_uri)

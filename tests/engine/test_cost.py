@@ -169,10 +169,10 @@ def test_system_calls_of_a_request(
 PYTHON_CALLS: Final = {
     "/hello": 25,
     "/page": 30,
-    "/stream": 48,
+    "/stream": 49,
     "/form": 53,
     "/upload": 240,  # 84 to 220 where no chunk has to be waited for
-    "/file": 50,
+    "/file": 58,
 }
 
 PACKAGE: Final = str(Path(paste_ajp.__file__).parent)

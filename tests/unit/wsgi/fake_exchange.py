@@ -102,6 +102,10 @@ class FakeExchange:
             self.send(packets)
         self.finish(b"")
 
+    def let_go(self):
+        assert self.finished
+        return self
+
     def do_not_reuse(self):
         self.may_reuse = False
 

@@ -26,7 +26,7 @@ def run(application, *, request=None, body=(), gone_after=None, **settings):
     parsed = Settings.parse(settings)
     exchange = FakeExchange(request, body, gone_after)
     environs = EnvironBuilder(parsed, file_wrapper=FileWrapper)
-    exchange.status = Task(application, parsed, environs).serve(exchange)
+    exchange.status = Task(application, parsed, environs).serve(exchange).status
     return exchange
 
 
