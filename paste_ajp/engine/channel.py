@@ -831,14 +831,10 @@ class Channel:
             try:
                 if outgoing.send(self._sock, DONTWAIT, SENDING_TURN):
                     break
-                server.serve_later(self)
-                return False
+                # The poller tells of it again at once, and of others that wait.
+                server.watch_writes(self)
             except BlockingIOError:
-                if timeout and outgoing.sent != before:
-                    server.set_timer(self, timeout)
-                before = outgoing.sent
-                if not server.release(self):
-                    return False
+                pass
             except OSError as error:
                 protocol_log.info("%s: %s", self._name(), self._gone(error))
                 self.close()
@@ -848,6 +844,11 @@ class Channel:
                     "%s: its response is cut off: %s", self._name(), error or "?"
                 )
                 self.close()
+                return False
+            if timeout and outgoing.sent != before:
+                server.set_timer(self, timeout)
+            before = outgoing.sent
+            if not server.release(self):
                 return False
         self._drop_outgoing()
         self.phase = _ASSIGNED

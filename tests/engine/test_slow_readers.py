@@ -11,9 +11,12 @@ import socket
 
 import pytest
 
-from paste_ajp.engine.channel import Phase
+from paste_ajp.engine import channel as channel_module
+from paste_ajp.engine.channel import FILE_HELD, Phase
+from paste_ajp.engine.outgoing import Outgoing
+from paste_ajp.engine.threaded import ThreadedServer
 from paste_ajp.protocol import SendHeaders
-from tests.engine.conftest import open_descriptors, wait_until
+from tests.engine.conftest import NOT_COMPILED, open_descriptors, wait_until
 from tests.engine.front_end import forward
 
 #: More than the buffers of two sockets take.
@@ -115,6 +118,23 @@ def test_front_end_that_takes_no_more_is_given_up(serve, big, uri, caplog):
         f"GET {uri}: the front end took no data for write_timeout = 0.2 s"
         in caplog.text
     )
+
+
+@NOT_COMPILED
+def test_fast_front_end_does_not_keep_others_from_being_polled(serve, big, monkeypatch):
+    calls = []
+
+    def noted(mark, method):
+        return lambda *arguments: calls.append(mark) or method(*arguments)
+
+    monkeypatch.setattr(channel_module, "SENDING_TURN", 1)
+    monkeypatch.setattr(Outgoing, "send", noted("s", Outgoing.send))
+    monkeypatch.setattr(ThreadedServer, "poll", noted(" ", ThreadedServer.poll))
+    site = serve(big, check=False, threads=1)
+    assert site.ask("GET", "/file").body == BODY
+    turns = [len(turn) for turn in "".join(calls).split()]
+    assert sum(turns) >= SIZE // FILE_HELD
+    assert max(turns) <= 2  # two: when the application call ends
 
 
 def test_file_that_is_cut_short_meanwhile_breaks_the_response_off(serve, big, caplog):
