@@ -826,7 +826,7 @@ class Channel:
         assert outgoing is not None  # else the phase is another
         server = self._server
         timeout = server.settings.write_timeout
-        before = -1
+        before = outgoing.sent if self.deadline else -1
         while True:
             try:
                 if outgoing.send(self._sock, DONTWAIT, SENDING_TURN):
@@ -845,6 +845,7 @@ class Channel:
                 )
                 self.close()
                 return False
+            # What comes in does not put the deadline off.
             if timeout and outgoing.sent != before:
                 server.set_timer(self, timeout)
             before = outgoing.sent

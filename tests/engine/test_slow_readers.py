@@ -8,6 +8,8 @@ import os
 import re
 import select
 import socket
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -118,6 +120,17 @@ def test_front_end_that_takes_no_more_is_given_up(serve, big, uri, caplog):
         f"GET {uri}: the front end took no data for write_timeout = 0.2 s"
         in caplog.text
     )
+
+
+def test_bytes_that_come_do_not_put_the_giving_up_off(serve, big):
+    site = serve(big, check=False, threads=1, write_timeout=0.3)
+    slow = begin(site, "/list")
+    end = time.monotonic() + 2
+    while site.server._channels:
+        assert time.monotonic() < end, "the deadline was put off"
+        with suppress(OSError):
+            slow.send_raw(b"\x12")
+        time.sleep(0.05)
 
 
 @NOT_COMPILED
