@@ -16,6 +16,7 @@ from paste_ajp.engine.channel import Phase
 from paste_ajp.engine.threaded import DEAD_TIMERS
 from paste_ajp.logs import GATE_RECORDS
 from paste_ajp.protocol import CPing, CPong, EndResponse, SendBodyChunk, SendHeaders
+from paste_ajp.wsgi.response import error_page
 from tests.engine.conftest import NOT_COMPILED, hello, wait_until
 from tests.engine.front_end import DEADLINE, forward
 from tests.engine.test_refusals import CHUNK, HOST, answer, length, packet, request
@@ -98,7 +99,11 @@ def test_refusal_is_in_the_access_log_with_the_time_that_it_waited(serve, gate, 
     assert 0.2 <= float(line.rpartition(" ")[2]) < 2
 
 
-@pytest.mark.parametrize(("method", "body_bytes"), [("POST", 170), ("HEAD", 0)])
+@pytest.mark.parametrize(
+    ("method", "body_bytes"),
+    [("POST", len(error_page(413))), ("HEAD", 0)],
+    ids=["POST", "HEAD"],
+)
 @pytest.mark.parametrize("trust", [True, False], ids=["trusted", "not trusted"])
 def test_refused_upload_is_in_the_access_log(serve, caplog, method, body_bytes, trust):
     caplog.set_level(logging.INFO, "paste_ajp.access")
