@@ -467,11 +467,11 @@ class IniTarget:
 
         Not where they are read: children do that too, each for itself.
         """
+        if self.has_section:
+            return
         section = self._section
         names = [f"[server:{name}]" for name in self._file.server_names()]
         level = logging.WARNING
-        if section is not None and section.is_ours:
-            return
         if section is not None:
             code = section.code or "another server"
             reason = f"[{section.name}] is for {code}; its settings are not used"

@@ -55,6 +55,7 @@ from paste_ajp.wsgi.exchange import (
     Exchange,
     FrontEndGone,
 )
+from paste_ajp.wsgi.file_wrapper import BATCH
 from paste_ajp.wsgi.response import error_packets, error_page
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ CAN_GATHER: Final = hasattr(socket.socket, "sendmsg")
 #: Bytes of a response that are sent before others get their turn.
 SENDING_TURN: Final = 4 << 20
 
-#: What a response that is sent later counts for where its bytes are in a file.
-FILE_HELD: Final = 524288
+#: What a response that is sent later counts for where its bytes are in a file: the
+#: buffer that they are read to.
+FILE_HELD: Final = BATCH
 
 #: Bytes and seconds for which a closing connection is listened to. Source: AJP notes
 #: 8.4: closing with unread bytes sends a reset, which may overtake the answer. The
@@ -803,8 +805,13 @@ class Channel:
                 outgoing.held = held
                 try:
                     outgoing.detach()
-                except OSError as error:  # no descriptor is left: wait, then
-                    protocol_log.info("%s: %s", self._name(), error)
+                except OSError as error:
+                    protocol_log.info(
+                        "%s: a thread sends the rest of its file, as no descriptor is"
+                        " left for it: %s",
+                        self._name(),
+                        error,
+                    )
                     self._server.drop_unsent(held)
                 else:
                     self._outgoing = outgoing
@@ -840,9 +847,7 @@ class Channel:
                 self.close()
                 return False
             except Exception as error:  # noqa: BLE001 - the file's, say it was cut short
-                app_log.error(
-                    "%s: its response is cut off: %s", self._name(), error or "?"
-                )
+                app_log.error("%s: its response is cut off: %s", self._name(), error)
                 self.close()
                 return False
             # What comes in does not put the deadline off.

@@ -578,13 +578,12 @@ class Crew:
         thread is taken first: the watcher would have to be replaced, by a second
         wake-up.
         """
-        ident = threading.get_ident()
+        runner = self._by_ident.get(threading.get_ident())
+        if runner is None:
+            return  # it is none of ours
         with self._lock:
-            for runner in self._runners:
-                if runner.ident == ident and runner.busy is not None:
-                    break
-            else:
-                return  # it has been replaced already, or is none of ours
+            if runner not in self._runners or runner.busy is None:
+                return  # it has been replaced already
             successor = self._parked.pop() if self._parked else self._watcher
             if successor is None:
                 return

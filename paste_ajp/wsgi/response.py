@@ -222,7 +222,8 @@ class Response:
         is_head: bool = False,
     ) -> None:
         self.exchange = exchange
-        self.body: Any = None  # what reads from the exchange, if it is a RequestBody
+        # A RequestBody, unless an application's own environ has put another there.
+        self.body: Any = None
         self._packet_size = packet_size
         self._strict = strict
         self._is_head = is_head

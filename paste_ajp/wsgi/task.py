@@ -61,11 +61,10 @@ class Task:
         response = Response(
             exchange, self._packet_size, self._strict, request.method == "HEAD"
         )
-        body: Any = None  # an application's own environ may have put another there
         spooled: IO[bytes] | None = None
         try:
             environ = self._environs.build(request, exchange)
-            body = response.body = environ["wsgi.input"]
+            response.body = environ["wsgi.input"]
             if self._spools and (request.is_chunked or request.content_length):
                 spooled = _spool(environ)
             result = self.application(environ, response.start_response)
@@ -91,6 +90,7 @@ class Task:
             self._error(refused.status, response)
         except BaseException as error:  # noqa: BLE001 - the outermost frame of a request
             self._application_failed(error, response)
+        body = response.body
         if type(body) is RequestBody:
             body.detach()
         if spooled is not None:

@@ -250,40 +250,42 @@ def test_signal_to_the_trace_waits_for_children_that_start(start):
     assert "ERROR" not in parent.log
 
 
-def test_trace_that_was_switched_on_is_written_by_a_replacement_too(start):
-    """It followed the settings, and the next signal switched it the other way."""
+def start_traced(start):
+    """A parent whose two children write their traces."""
     parent = start()
     parent.send_signal(signal.SIGUSR1)
     wait_until(lambda: parent.log.count("every packet is written") == 2, 10, "traces")
+    return parent
+
+
+def assert_replacement_traces(parent):
+    """A child that replaces another traces, and the next signal ends it for both."""
     os.kill(min(parent.children()), signal.SIGKILL)
     wait_until(
         lambda: parent.log.count("every packet is written") == 3, 10, "the third"
     )
     parent.send_signal(signal.SIGUSR1)
     wait_until(lambda: parent.log.count("trace switched off") == 2, 10, "the end")
+
+
+def test_trace_that_was_switched_on_is_written_by_a_replacement_too(start):
+    """It followed the settings, and the next signal switched it the other way."""
+    parent = start_traced(start)
+    assert_replacement_traces(parent)
 
 
 def test_trace_goes_on_where_a_reload_fails(start):
     """The signal that was to end it began it once more."""
-    parent = start()
-    parent.send_signal(signal.SIGUSR1)
-    wait_until(lambda: parent.log.count("every packet is written") == 2, 10, "traces")
+    parent = start_traced(start)
     parent.write_version("1 / 0")
     parent.send_signal(signal.SIGHUP)
     parent.wait_for_log("reload failed")
     parent.write_version('"two"')
-    os.kill(min(parent.children()), signal.SIGKILL)
-    wait_until(
-        lambda: parent.log.count("every packet is written") == 3, 10, "the third"
-    )
-    parent.send_signal(signal.SIGUSR1)
-    wait_until(lambda: parent.log.count("trace switched off") == 2, 10, "the end")
+    assert_replacement_traces(parent)
 
 
 def test_trace_ends_with_a_reload(start):
-    parent = start()
-    parent.send_signal(signal.SIGUSR1)
-    wait_until(lambda: parent.log.count("every packet is written") == 2, 10, "traces")
+    parent = start_traced(start)
     parent.send_signal(signal.SIGHUP)
     parent.wait_for_log("2 new children serve")
     assert parent.log.count("every packet is written") == 2
