@@ -13,6 +13,8 @@ OLD_VENV := .venvs/oldest
 COMPILED := .venvs/compiled
 BENCH := .venvs/bench
 BIN := $(VENV)/bin
+# Test runs at a time: most of them wait most of the time.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n > 1 ? 2 : 1)))
 OLD_BIN := $(OLD_VENV)/bin
 
 .PHONY: help
@@ -114,13 +116,19 @@ test-compiled: $(VENV)/.installed
 	@echo
 	@.ci/test-compiled '$(PYTHON)' $(COMPILED) $(VENV)
 
+.PHONY: test-others
+test-others:
+	@$(MAKE) --no-print-directory test-oldest
+	@$(MAKE) --no-print-directory test-compiled
+
 .PHONY: test
 test:
 	@$(MAKE) --no-print-directory $(VENV)/.installed front-ends
 	@$(MAKE) --no-print-directory lint types
-	@$(MAKE) --no-print-directory test-oldest
-	@$(MAKE) --no-print-directory test-newest
-	@$(MAKE) --no-print-directory test-compiled
+	@echo
+	@echo 'Now the tests, for some ten minutes; each run is shown when it has ended.'
+	@$(MAKE) --no-print-directory -j$(JOBS) --output-sync=target \
+	    test-newest test-others
 
 # -- benchmarks ----------------------------------------------------------------
 
