@@ -49,6 +49,9 @@ public class TestServlet extends HttpServlet {
                 response.flushBuffer();
             }
             case "/fail" -> {
+                if (request.getParameter("length") != null) {
+                    response.setContentLength(Integer.parseInt(request.getParameter("length")));
+                }
                 response.getOutputStream().write('x');
                 response.flushBuffer();
                 throw new IOException("failed on purpose");
