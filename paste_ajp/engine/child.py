@@ -51,6 +51,9 @@ STACKS_SIGNAL: Final = "SIGQUIT"
 #: What a terminal, or a careless kill, sends to the whole group: the parent's affair.
 _PARENTS_SIGNALS: Final = ("SIGINT", "SIGHUP", "SIGUSR2", "SIGTTIN", "SIGTTOU")
 
+#: How a traceback begins.
+_TRACEBACK: Final = "\nTraceback (most recent call last):\n"
+
 
 class Source(Protocol):
     """Where a child gets from what it serves; goes to it as a pickle."""
@@ -216,8 +219,13 @@ class _Child:
         return None
 
     def _failed(self, error: BaseException) -> None:
-        lines = traceback.format_exception(error)
-        self._link.send(Failed(f"{type(error).__name__}: {error}\n{''.join(lines)}"))
+        said = str(error)
+        problem = f"{type(error).__name__}: {said}"
+        if _TRACEBACK in said:  # a LoadError's, of the application's own frames
+            problem = said
+        else:
+            problem += "\n" + "".join(traceback.format_exception(error)).rstrip()
+        self._link.send(Failed(problem))
 
     def _serve(self, settings: Settings, application: Application) -> ThreadedServer:
         listeners: list[Listener] = [

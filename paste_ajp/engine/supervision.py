@@ -234,6 +234,8 @@ class Supervisor:
 
     def add(self, now: float) -> None:
         """Have one child more."""
+        if self.phase in (Phase.STOPPING, Phase.STOPPED):
+            return
         if self.target < 1000:
             self.target += 1
             server_log.info("one child more: %d now", self.target)
@@ -241,6 +243,8 @@ class Supervisor:
 
     def remove(self, now: float) -> None:
         """Have one child less, but one stays."""
+        if self.phase in (Phase.STOPPING, Phase.STOPPED):
+            return
         if self.target > 1:
             self.target -= 1
             server_log.info("one child less: %d now", self.target)
@@ -590,29 +594,34 @@ class Supervisor:
             self._last_counted = self.started
             self._early_deaths += 1
             self._pause(now)
-        if child.problem:
-            what = f"could not load its application: {child.problem}"
+        problem, _, trace = child.problem.partition("\n")
+        if problem:
+            what = f"could not load its application: {problem}"
         elif loaded:
             what = f"{how} after it had served for {served:.1f} s"
         else:
             what = f"{how} while it loaded its application"
-        pause = max(0.0, self._not_before - now)
-        then = f"in {pause:g} s" if pause > 0 else "at once"
         again = self._early_deaths
+        if (
+            self.phase is Phase.STARTING
+            and not self._has_served
+            and (problem or again >= FIRST_TRIES)
+        ):
+            # Whoever started the server is told all of it.
+            server_log.error("%s %s; the server ends", child, what)
+            self._abandon(child.problem or f"{child} {what}", now)
+            return
+        pause = max(0.0, self._not_before - now)
         server_log.error(
-            "%s %s; the next starts %s%s",
+            "%s %s; the next starts %s%s%s",
             child,
             what,
-            then,
+            f"in {pause:.1f} s" if pause > 0 else "at once",
             f" ({again} deaths soon after the start, one after another)"
             if again > 1
             else "",
+            f"\n{trace}" if trace else "",
         )
-        if self.phase is Phase.STARTING and not self._has_served:
-            if child.problem:
-                self._abandon(child.problem, now)
-            elif self._early_deaths >= FIRST_TRIES:
-                self._abandon(f"{child} {what}", now)
 
     def _pause(self, now: float) -> None:
         """Set when the next child may start."""

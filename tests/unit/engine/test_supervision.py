@@ -238,6 +238,42 @@ def test_application_that_does_not_load_ends_the_server():
     assert world.supervisor.fatal == "ImportError: no module named app"
 
 
+def test_server_that_ends_does_not_say_when_the_next_child_starts(caplog):
+    world = World(processes=1).begin()
+    world.fail(1, "ImportError: no module named app\nTraceback ...")
+    assert caplog.messages == [
+        (
+            "child 1 (pid 10001) could not load its application: ImportError: no module"
+            " named app; the server ends"
+        )
+    ]
+    assert world.supervisor.fatal == "ImportError: no module named app\nTraceback ..."
+
+
+def test_traceback_of_a_load_that_fails_comes_last(caplog):
+    world = World().serving()
+    world.ended(1)
+    caplog.clear()
+    world.fail(3, "ImportError: no module named app\nTraceback ...")
+    assert caplog.messages == [
+        (
+            "child 3 (pid 10003) could not load its application: ImportError: no module"
+            " named app; the next starts in 1.0 s (2 deaths soon after the start, one"
+            " after another)\nTraceback ..."
+        )
+    ]
+
+
+def test_children_are_neither_added_nor_removed_while_the_server_stops(caplog):
+    caplog.set_level(logging.INFO)
+    world = World().serving()
+    world.supervisor.stop(Order.FINISH, world.now)
+    caplog.clear()
+    world.supervisor.add(world.now)
+    world.supervisor.remove(world.now)
+    assert caplog.messages == []
+
+
 def test_crashes_while_loading_end_the_server_after_some_tries():
     world = World(processes=1).begin()
     for number in range(1, FIRST_TRIES + 1):
