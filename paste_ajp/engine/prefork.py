@@ -66,6 +66,10 @@ _REAP_SECONDS: Final = 0.01
 #: Seconds that a child may take from hanging up to its death before that is noted.
 _HANG_UP_SECONDS: Final = 0.25
 
+#: Seconds of silence after which stacks are taken for complete: they come in pieces,
+#: and nothing says which is the last.
+_STACKS_SECONDS: Final = 0.1
+
 _PROGRAM: Final = str(Path(__file__).with_name("__main__.py"))
 
 
@@ -96,6 +100,7 @@ class _Process:
         self.hung_up_at = 0.0
         self.told_leaving = False
         self.stack_bytes = b""
+        self.stacks_at = 0.0  # when the last of them came
 
     def end(self) -> _End | None:
         """Tell what it died of; None while it lives."""
@@ -348,6 +353,8 @@ class PreforkServer:
         seconds = self._supervisor.wait_seconds(now)
         if any(process.hung_up_at for process in self._processes.values()):
             seconds = min(seconds, _REAP_SECONDS)
+        if any(process.stack_bytes for process in self._processes.values()):
+            seconds = min(seconds, _STACKS_SECONDS)
         if self._next_watchdog:
             seconds = min(seconds, max(0.0, self._next_watchdog - now))
         return seconds
@@ -422,17 +429,22 @@ class PreforkServer:
             os.close(process.stacks)
             process.stacks = -1
             return
+        process.stack_bytes += data
+        process.stacks_at = self._clock()
+
+    def _tell_stacks(self, number: int, process: _Process) -> None:
+        text = process.stack_bytes.decode("utf-8", "replace").rstrip()
+        process.stack_bytes = b""
         server_log.error(
-            "the stacks of child %d (pid %d):\n%s",
-            number,
-            process.pid,
-            data.decode("utf-8", "replace").rstrip(),
+            "the stacks of child %d (pid %d):\n%s", number, process.pid, text
         )
 
     def _reap(self) -> None:
         """Look which children have died."""
         now = self._clock()
         for number, process in list(self._processes.items()):
+            if process.stack_bytes and now - process.stacks_at >= _STACKS_SECONDS:
+                self._tell_stacks(number, process)
             end = process.end()
             if end is not None:
                 if not process.hung_up_at:
@@ -458,6 +470,8 @@ class PreforkServer:
             self._processes[number] = process
             self._read_stacks(number)
             del self._processes[number]
+        if process.stack_bytes:
+            self._tell_stacks(number, process)
         if process.stacks >= 0:
             self._selector.unregister(process.stacks)
             os.close(process.stacks)

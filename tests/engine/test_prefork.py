@@ -492,6 +492,18 @@ def test_hanging_child_is_reported_with_its_stacks_and_replaced(start, tmp_path)
     )
 
 
+def test_stacks_of_a_child_are_one_record(start):
+    parent = start()
+    for child in parent.children():
+        os.kill(child, signal.SIGQUIT)
+        parent.wait_for_log(f"(pid {child}):\n")
+    for child in parent.children():
+        assert parent.log.count(f"(pid {child}):\n") == 1
+        record = parent.log.partition(f"(pid {child}):\n")[2]
+        # The last line of the main thread's, which come last.
+        assert 'engine/__main__.py"' in record.partition("the stacks of")[0]
+
+
 def test_stopped_child_is_replaced(start):
     parent = start("--heartbeat-timeout", "1.5")
     victim = parent.answer()[1]
