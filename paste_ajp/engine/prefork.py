@@ -579,13 +579,15 @@ class PreforkServer:
         listeners = [(os.dup(one.fileno()), one.inherited) for one in self._listeners]
         for listener in self._listeners:
             listener.close()
+        counts = os.dup(self._counts.descriptor)
+        self._counts.close()
         raise _Born(
             Link.of_descriptor(os.dup(theirs.fileno())),
             Birth(
                 parent=parent,
                 number=number,
                 slot=slot,
-                counts=os.dup(self._counts.descriptor),
+                counts=counts,
                 stacks=os.dup(stacks[1]),
                 listeners=listeners,
                 addresses=self._addresses,

@@ -951,6 +951,15 @@ def test_application_object_is_served_by_forks(start, tmp_path):
         assert {f"finally-{pid}", f"ended-{pid}"} <= names
 
 
+def test_forks_leave_no_file_of_the_parent_open(start):
+    warn = "import warnings; warnings.simplefilter('always', ResourceWarning)\n"
+    log = "from paste_ajp.logs import log_to_stderr; log_to_stderr()\n"
+    parent = start(program=warn + log + FROM_CODE % "server.run()")
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait() == 0
+    assert "ResourceWarning" not in parent.log
+
+
 def test_server_runs_in_a_thread(start, tmp_path):
     """Children that are forked there end as the program does."""
     program = FROM_CODE % (
