@@ -281,6 +281,8 @@ def start_http_door(
     missing, OSError where the address cannot be had.
     """
     load_secret = getattr(settings, "load_secret", None)
+    if ajp_target.startswith("unix:"):  # the client takes no relative path
+        ajp_target = f"unix:{Path(ajp_target[5:]).absolute()}"
     target = parse_address(re.sub(r"^(?:\*|0\.0\.0\.0):", "127.0.0.1:", ajp_target))
     if target.host == "::":  # it listens everywhere
         target = target._replace(host="::1")

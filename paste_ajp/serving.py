@@ -165,12 +165,20 @@ class Server:
             self.bind()
             self._start_engine()
         except BaseException:
+            self._end_engine()
             self.close()
             raise
         finally:
             self._is_starting = False
         if self._stop_asked:
             self.shutdown(graceful=not self._stop_at_once)
+
+    def _end_engine(self) -> None:
+        """Stop what serves already where the rest of the start fails."""
+        engine = self._engine
+        if isinstance(engine, ThreadedServer):  # the other kind has not begun
+            engine.shutdown(graceful=False)
+            engine.wait()
 
     def _start_engine(self) -> None:
         application = self.application

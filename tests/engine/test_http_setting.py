@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import logging
 import socket
+import threading
 import urllib.request
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +58,31 @@ def test_door_is_open_while_the_server_runs(caplog: pytest.LogCaptureFixture) ->
     host, port = url.strip("/,").removeprefix("http://").split(":")
     with pytest.raises(OSError):
         socket.create_connection((host, int(port)), 5)
+
+
+def test_door_leads_to_a_socket_with_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    listening = Settings.parse({"listen": "unix:ajp.sock", "http": "127.0.0.1:0"})
+    with caplog.at_level(logging.INFO, "paste_ajp"), Server(application, listening):
+        url = next(word for word in caplog.text.split() if word[:4] == "http")
+        with urllib.request.urlopen(url.rstrip(","), timeout=10) as answer:
+            assert answer.read() == b"hello"
+
+
+def test_door_that_does_not_open_leaves_no_thread_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*arguments: object, **keywords: object) -> None:
+        raise OSError("no more threads")
+
+    monkeypatch.setattr("paste_ajp.http_door.start_http_door", fail)
+    before = set(threading.enumerate())
+    server = Server(application, settings("127.0.0.1:0"))
+    with pytest.raises(OSError, match="no more threads"):
+        server.start()
+    assert set(threading.enumerate()) <= before
 
 
 def test_taken_port_is_heard_of_before_the_application_is_loaded(taken: str) -> None:
