@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from paste_ajp import options
 from paste_ajp.commands.output import forget_stdout
+from paste_ajp.engine.signals import Start, StopAsked, let_in_stops, starting
 from paste_ajp.logs import log_to_stderr, server_log
 from paste_ajp.options import SettingError, telling
 from paste_ajp.serving import (
@@ -58,15 +59,25 @@ class LoadError(Exception):
 
 
 class Command(NamedTuple):
-    """One sub-command: ``add_arguments`` fills its parser, ``run`` does it."""
+    """One sub-command: ``add_arguments`` fills its parser, ``run`` does it.
+
+    One that ``is_server`` handles stop signals, and lets in what was held back.
+    """
 
     name: str
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
+    is_server: bool = False
 
 
-def command_in(module: str, name: str, help: str) -> Command:  # noqa: A002 - as argparse
+def command_in(
+    module: str,
+    name: str,
+    help: str,  # noqa: A002 - as argparse
+    *,
+    is_server: bool = False,
+) -> Command:
     """Make a command of a module that is imported when the command is given.
 
     What one command needs another does not load: serve would start 15 ms later, with
@@ -80,7 +91,7 @@ def command_in(module: str, name: str, help: str) -> Command:  # noqa: A002 - as
         status: int = importlib.import_module(module).run(arguments)
         return status
 
-    return Command(name, help, add_arguments, run)
+    return Command(name, help, add_arguments, run, is_server)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -131,6 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
+        if not arguments.is_server:
+            let_in_stops()
         status = run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()  # a reader who left is noticed here, not at exit
@@ -139,6 +152,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, EXIT_USAGE)
     except (LoadError, BindError, ChildrenFailed) as error:
         return _fail(error, EXIT_FAILED)
+    except StopAsked:
+        log_to_stderr()  # it may come before the program's own logging stands
+        server_log.info("asked to stop: the start is given up")
+        return EXIT_OK
     except KeyboardInterrupt:
         return 130  # as a shell reports SIGINT
     except BrokenPipeError:
@@ -161,7 +178,7 @@ def make_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         one.fill = command.add_arguments
-        one.set_defaults(run=command.run)
+        one.set_defaults(run=command.run, is_server=command.is_server)
     return parser
 
 
@@ -208,6 +225,14 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_serve(arguments: argparse.Namespace) -> int:
     """Serve an application until a signal ends it."""
+    if arguments.check:
+        let_in_stops()  # what was not checked to its end is not fine
+        return _start_and_serve(arguments, Start())
+    with starting() as start:
+        return _start_and_serve(arguments, start)
+
+
+def _start_and_serve(arguments: argparse.Namespace, start: Start) -> int:
     here = str(Path.cwd())
     if "" not in sys.path and here not in sys.path:
         sys.path.insert(0, here)  # as python -m does for its module
@@ -240,13 +265,13 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         target.load()
         print(f"{target}: settings and application are fine")
         return EXIT_OK
-    with source.placing(target):
-        server.bind()  # before the application is loaded, which may take long
     try:
-        if server.loads_application:
-            server.application = target.load()
+        with source.placing(target), start.undivided():
+            server.bind()  # before the application is loaded, which may take long
         server.run()
     finally:
+        start.over()
+        server.close()  # unless run() has come to that
         source.close()
     return EXIT_OK
 
@@ -656,7 +681,13 @@ def _run_settings(arguments: argparse.Namespace) -> int:
 
 #: All commands, in the order of --help. A new one is a line here.
 COMMANDS: tuple[Command, ...] = (
-    Command("serve", "Serve a WSGI application.", _add_serve_arguments, _run_serve),
+    Command(
+        "serve",
+        "Serve a WSGI application.",
+        _add_serve_arguments,
+        _run_serve,
+        is_server=True,
+    ),
     Command(
         "settings",
         "Print every setting and what it does.",

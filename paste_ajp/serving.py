@@ -32,6 +32,7 @@ from paste_ajp.engine.signals import (
     STOP_SIGNALS,
     TRACE_SIGNAL,
     UPGRADE_SIGNAL,
+    StopAsked,
     handled,
     in_main_thread,
 )
@@ -90,6 +91,9 @@ class Server:
         self._is_starting = False
         self._stop_asked = False
         self._stop_at_once = False
+        #: Whether the application is being loaded, and whether a signal ended that.
+        self._is_loading = False
+        self._load_ended = False
         #: The last stop signal and its time.
         self._stop_wish: tuple[str, float] | None = None
 
@@ -145,6 +149,7 @@ class Server:
         what was begun ends again. Raises ChildrenFailed where processes are asked for
         and none can load the application, and RuntimeError where it serves already.
         """
+        self._claim()
         self._begin()
         if self._parent is not None:
             try:
@@ -153,14 +158,18 @@ class Server:
                 self.close()
                 raise
 
-    def _begin(self) -> None:
-        """Make the engine, and start it if it has no parent."""
+    def _claim(self) -> None:
+        """Have the start under way: a stop holds from now on."""
         if self._is_starting or self._engine is not None:
             raise RuntimeError("this server was started already, and has not ended")
         self._is_starting = True
         self._process = os.getpid()
-        self._stop_asked = self._stop_at_once = False
+        self._stop_asked = self._stop_at_once = self._load_ended = False
+        self._stop_wish = None
         self._upgrade = Upgrade(self._make_way)
+
+    def _begin(self) -> None:
+        """Make the engine, and start it if it has no parent."""
         try:
             self.bind()
             self._start_engine()
@@ -184,7 +193,11 @@ class Server:
         application = self.application
         load = self._load_application
         if application is None and load is not None and self.loads_application:
-            application = load()
+            try:
+                application = self._load(load)
+            except BaseException:
+                if not self._load_ended:  # else it comes of our StopAsked
+                    raise
         if self._stop_asked:
             return
         settings = self.settings
@@ -239,6 +252,13 @@ class Server:
         if settings.http is not None:
             self._open_http_door(addresses[0])
 
+    def _load(self, load: Callable[[], Application]) -> Application:
+        self._is_loading = True
+        try:
+            return load()
+        finally:
+            self._is_loading = False
+
     def _succeed(self) -> None:
         """Take the place of a predecessor, if there is one, now that this serves.
 
@@ -282,12 +302,13 @@ class Server:
 
         Returns True after SIGHUP, else False, as flup's run() does; with several
         processes SIGHUP replaces those, and this goes on. Outside the main
-        thread no signal is handled. Raises ChildrenFailed as start() does, and
-        SystemExit in a child that was forked, when that is done.
+        thread no signal is handled. A signal that ends the server ends
+        `load_application`, too, by an exception. Raises ChildrenFailed as start()
+        does, and SystemExit in a child that was forked, when that is done.
         """
         self._reload = False
-        self._stop_wish = None
         self.bind()
+        self._claim()
         handlers: dict[str, Callable[[], None]] = {}
         if install_signal_handlers and in_main_thread():
             handlers = {
@@ -300,15 +321,18 @@ class Server:
                 handlers[ADD_SIGNAL] = self._on_add_signal
                 handlers[REMOVE_SIGNAL] = self._on_remove_signal
                 handlers[CHILD_SIGNAL] = self._on_child_signal
-        with handled(handlers):
-            self._begin()
-            if self._parent is not None:
-                try:
-                    self._parent.run()
-                finally:
-                    self.close()
-            else:
-                self.wait()
+        try:
+            with handled(handlers):
+                self._begin()
+                if self._parent is not None:
+                    try:
+                        self._parent.run()
+                    finally:
+                        self.close()
+                else:
+                    self.wait()
+        finally:
+            self._is_starting = False  # should a signal have come before _begin()
         return self._reload
 
     def _on_stop_signal(self, name: str) -> None:
@@ -324,7 +348,12 @@ class Server:
             server_log.warning("asked to stop once more: stopping at once")
             self._shut_down_aside(graceful=False)
         else:
-            server_log.info("asked to stop: running requests may end first")
+            server_log.info(
+                "asked to stop: %s",
+                "the start is given up"
+                if self._is_loading
+                else "running requests may end first",
+            )
             self._shut_down_aside()
 
     def _shut_down_aside(self, graceful: bool = True) -> None:
@@ -339,10 +368,16 @@ class Server:
             ).start()
         else:
             self.shutdown(graceful)
+        if self._is_loading:
+            self._load_ended = True
+            raise StopAsked
 
     def _on_reload_signal(self) -> None:
         if self._parent is not None:
             self._parent.reload()
+            return
+        if self._is_starting and self.settings.needs_parent:
+            server_log.info("asked to reload: what is being loaded is new already")
             return
         self._reload = True
         server_log.warning(

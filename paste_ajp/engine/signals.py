@@ -42,6 +42,13 @@ ONE_WISH_SECONDS = 2.0
 DOUBLED_SECONDS = 0.1
 
 
+class StopAsked(BaseException):
+    """A stop signal has come while a program starts: out of whatever is under way.
+
+    Neither Exception nor SystemExit, which what loads an application catches.
+    """
+
+
 def in_main_thread() -> bool:
     """Signals can be handled in the main thread alone."""
     return threading.current_thread() is threading.main_thread()
@@ -143,6 +150,55 @@ def let_in() -> None:
     """Take the signals that were held_back() for this process by who started it."""
     numbers = [getattr(signal, name) for name in _CHILDS_SIGNALS]
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+def let_in_stops() -> None:
+    """Take the stop signals that ``__main__`` has had wait."""
+    if hasattr(signal, "pthread_sigmask"):
+        numbers = [getattr(signal, name) for name in STOP_SIGNALS]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+class Start:
+    """The start of a program, out of which a stop signal raises StopAsked."""
+
+    def __init__(self) -> None:
+        self._is_asked = self._is_kept = self._is_over = False
+
+    def on_stop_signal(self) -> None:
+        """Get the main thread out of whatever it does."""
+        if self._is_over:
+            return
+        self._is_asked = True
+        if not self._is_kept:
+            raise StopAsked
+
+    @contextmanager
+    def undivided(self) -> Iterator[None]:
+        """Have StopAsked wait for the end of this, which would leave a half behind."""
+        self._is_kept = True
+        try:
+            yield
+        finally:
+            self._is_kept = False
+        if self._is_asked:
+            raise StopAsked
+
+    def over(self) -> None:
+        """Let no stop signal interrupt what comes now: the program ends."""
+        self._is_over = True
+
+
+@contextmanager
+def starting() -> Iterator[Start]:
+    """Handle stop signals while a program starts, those that were held back too."""
+    start = Start()
+    if not in_main_thread():
+        yield start
+        return
+    with handled(dict.fromkeys(STOP_SIGNALS, start.on_stop_signal)):
+        let_in_stops()
+        yield start
 
 
 def _ignoring_arguments(

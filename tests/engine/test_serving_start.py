@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,3 +77,111 @@ def test_system_without_fork_serves_with_one_process(
     assert "one process serves, without a parent: this system has no fork()" in (
         caplog.text
     )
+
+
+#: The shell's door, which gets a signal when it comes to import a module.
+PROGRAM = """
+import os, sys
+
+class Sender:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Sender())
+from paste_ajp.__main__ import main
+sys.argv[1:] = ["serve", "served:application", "--listen", "unix:ajp.sock", *{flags}]
+sys.exit(main())
+"""
+
+HELLO = "def application(environ, start_response): raise NotImplementedError\n"
+
+#: An application that waits for a signal while it is loaded, and what it makes of it.
+SIGNALLED = """
+import os, signal, time
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+except {caught}:
+    {answer}
+"""
+
+
+def start_and_stop(
+    folder: Path, module: str, number: int, *flags: str, served: str = HELLO
+) -> tuple[int, str]:
+    """Give the exit status, and what was said; see that nothing is left behind."""
+    (folder / "served.py").write_text(served)
+    program = PROGRAM.format(module=module, number=int(number), flags=flags)
+    (folder / "program.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "-B", "program.py"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert not (folder / "ajp.sock").exists()
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "module", ["argparse", "paste_ajp.settings", "paste_ajp.engine.threaded", "served"]
+)
+def test_stop_signal_during_the_start_ends_it(
+    tmp_path: Path, module: str, number: int
+) -> None:
+    status, said = start_and_stop(tmp_path, module, number)
+    (line,) = said.splitlines()
+    assert line.endswith("paste_ajp: asked to stop: the start is given up")
+    assert status == 0
+
+
+def test_stop_signal_ends_the_loading_for_forks(tmp_path: Path) -> None:
+    flags = "--processes=2", "--preload"
+    status, said = start_and_stop(tmp_path, "served", signal.SIGTERM, *flags)
+    assert said.count("the start is given up") == len(said.splitlines()) == 1
+    assert status == 0
+
+
+@pytest.mark.parametrize(
+    ("caught", "answer"),
+    [
+        pytest.param("SystemExit", "pass", id="left alone"),
+        pytest.param("BaseException", "pass", id="swallowed"),
+        pytest.param("BaseException", "raise ValueError", id="made an error"),
+    ],
+)
+def test_stop_signal_ends_the_loading_whatever_that_makes_of_it(
+    tmp_path: Path, caught: str, answer: str
+) -> None:
+    served = SIGNALLED.format(caught=caught, answer=answer) + HELLO
+    status, said = start_and_stop(tmp_path, "", signal.SIGTERM, served=served)
+    (line,) = said.splitlines()
+    assert line.endswith("paste_ajp: asked to stop: the start is given up")
+    assert status == 0
+
+
+def test_hangup_ends_the_loading_of_one_process(tmp_path: Path) -> None:
+    status, said = start_and_stop(tmp_path, "served", signal.SIGHUP)
+    assert "asked to reload: one process cannot" in said
+    assert status == 0
+
+
+def test_hangup_is_no_matter_while_the_parent_loads(tmp_path: Path) -> None:
+    served = SIGNALLED.format(caught="SystemExit", answer="pass")
+    flags = "--processes=2", "--preload"
+    status, said = start_and_stop(
+        tmp_path, "served", signal.SIGHUP, *flags, served=served
+    )
+    assert "asked to reload: what is being loaded is new already" in said
+    assert "the start is given up" in said
+    assert status == 0
+
+
+def test_interrupted_check_is_not_fine(tmp_path: Path) -> None:
+    status, _ = start_and_stop(tmp_path, "served", signal.SIGINT, "--check")
+    assert status == 130

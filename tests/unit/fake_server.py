@@ -33,7 +33,12 @@ class FakeServer:
 
     def run(self):
         self.told.append("run")
+        if self.application is None and self.load_application is not None:
+            self.application = self.load_application()
         return self.answer
+
+    def close(self):
+        self.told.append("close")
 
     def shutdown(self):
         self.told.append("shutdown")

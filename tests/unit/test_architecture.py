@@ -76,7 +76,12 @@ RESERVED: dict[str, set[str]] = {
     "multiprocessing": set(),
     "select": {"engine/poller.py", "engine/link.py"},
     "selectors": {"engine/prefork.py"},
-    "signal": {"engine/signals.py", "engine/prefork.py", "engine/child.py"},
+    "signal": {
+        "__main__.py",
+        "engine/signals.py",
+        "engine/prefork.py",
+        "engine/child.py",
+    },
     "socket": {
         "client/client.py",
         "engine/channel.py",
@@ -107,6 +112,8 @@ RESERVED: dict[str, set[str]] = {
 
 #: The only imports inside functions, and why they are there.
 LATE = {
+    # What takes its time: stop signals are held back before.
+    ("__main__.py", "paste_ajp.cli"),
     # Needs the extra `http`, and the time to load it, only where the setting is on.
     ("serving.py", "paste_ajp.http_door"),
     # Start and memory: what most servers never use takes 60 ms and 5 MB together.

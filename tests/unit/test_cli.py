@@ -86,7 +86,7 @@ def test_module_attribute_is_served():
     module("app = lambda environ, start_response: []")
     assert cli.main(["serve", "web_app:app"]) == 0
     (server,) = FakeServer.made
-    assert server.told == ["bind", "run"]
+    assert server.told == ["bind", "run", "close"]
     assert server.application is sys.modules["web_app"].app
 
 
