@@ -15,6 +15,7 @@ import logging
 import re
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -186,7 +187,10 @@ class HttpDoorError(RuntimeError):
 
 
 class HttpDoor:
-    """An open HTTP door: its ``url``, and ``close``."""
+    """An open HTTP door: its ``url``, and ``drain`` and ``close``.
+
+    Any thread may call all of it, and a signal handler ``drain`` and ``stop``.
+    """
 
     def __init__(
         self, waitress: Any, listener: socket.socket, gateway: Gateway, threads: int
@@ -197,6 +201,7 @@ class HttpDoor:
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{port}/"
         self._gateway = gateway
+        self._former: Gateway | None = None
         self._loop = waitress.wasyncore
         self._sockets: dict[int, Any] = {}
         self._server = waitress.create_server(
@@ -211,10 +216,12 @@ class HttpDoor:
             clear_untrusted_proxy_headers=False,
         )
         self._stopping = threading.Event()
+        self._deadline: float | None = None  # of what runs, once it drains
         self._thread: threading.Thread | None = None
         # Held to wake the loop and to end it: its trigger must not be pulled
-        # once it is closed, when its descriptor may be somebody else's.
-        self._lock = threading.Lock()
+        # once it is closed, when its descriptor may be somebody else's. A signal
+        # handler may interrupt who holds it.
+        self._lock = threading.RLock()
         self._is_running = False
         self._has_ended = False
 
@@ -232,25 +239,91 @@ class HttpDoor:
         self._thread.start()
 
     def run(self) -> None:
-        """Serve in this thread, until ``close`` or KeyboardInterrupt."""
+        """Serve in this thread, until ``close`` or the end of ``drain``."""
         with self._lock:
             self._is_running = not self._has_ended
         try:
-            while self._sockets and not self._stopping.is_set():
-                self._loop.loop(timeout=1.0, use_poll=True, map=self._sockets, count=1)
+            while self._sockets and not self._is_done():
+                self._turn(1.0)
         finally:
             with self._lock:
                 self._is_running = False
                 self._end()
 
-    def close(self) -> None:
-        """Stop serving, and close every connection. From any thread, also twice."""
+    def _turn(self, seconds: float) -> None:
+        if self._deadline is not None:
+            seconds = min(seconds, max(0.0, self._deadline - time.monotonic()))
+        self._loop.loop(timeout=seconds, use_poll=True, map=self._sockets, count=1)
+
+    def _is_done(self) -> bool:
+        """Whether the loop is to end; while it drains, close what has nothing to do."""
+        if self._stopping.is_set():
+            return True
+        if self._deadline is None:
+            return False
+        if self._server.accepting:
+            self._stop_listening()
+        channels = self._server.active_channels
+        for channel in list(channels.values()):
+            # In this order: a request moves from the first to the last of them.
+            if not (channel.request or channel.requests or channel.total_outbufs_len):
+                channel.handle_close()
+        if channels and time.monotonic() >= self._deadline:
+            log.warning("%d requests over HTTP were cut off", len(channels))
+            return True
+        return not channels
+
+    def _stop_listening(self) -> None:
+        """Refuse who connects from now on; take, and read, who has by now."""
+        known = -1
+        while known < len(self._server.active_channels):
+            known = len(self._server.active_channels)
+            self._server.handle_accept()
+        self._loop.dispatcher.close(self._server)  # its own close() ends the loop, too
+        self._turn(0.0)
+
+    def renew(self, settings: GatewaySettings) -> None:
+        """Lead there by other settings from now on; raises SettingError."""
+        former, self._former = self._former, self._gateway
+        self._gateway = self._server.application = build_gateway(settings)
+        # Not the last one yet, by which a request may be just about to begin.
+        if former is not None:
+            former.close()
+
+    def drain(self, seconds: float) -> None:
+        """Take no more requests, and let those that run end; returns at once.
+
+        What has not ended after so many seconds is cut off.
+        """
+        if self._deadline is None:
+            self._deadline = time.monotonic() + seconds
+            self._wake()
+
+    def stop(self) -> None:
+        """Stop serving, and cut off what runs; returns at once."""
         self._stopping.set()
+        self._wake()
+
+    def _wake(self) -> None:
         with self._lock:
             if self._is_running:
                 self._server.pull_trigger()
-            else:
+            elif self._stopping.is_set():
                 self._end()
+
+    def join(self) -> None:
+        """Wait until what runs has ended, if this drains."""
+        thread = self._thread
+        if (
+            self._deadline is not None
+            and thread is not None
+            and thread is not threading.current_thread()
+        ):
+            thread.join()  # which its deadline bounds
+
+    def close(self) -> None:
+        """Stop serving, and close every connection. From any thread, also twice."""
+        self.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=10)
 
@@ -259,8 +332,28 @@ class HttpDoor:
         if not self._has_ended:
             self._has_ended = True
             self._loop.close_all(self._sockets, ignore_all=True)
-            self._server.task_dispatcher.shutdown()
-            self._gateway.close()
+            self._server.task_dispatcher.shutdown(timeout=1)
+            for gateway in (self._gateway, self._former):
+                if gateway is not None:
+                    gateway.close()
+
+
+def door_settings(
+    ajp_target: str, settings: object = None, *, threads: int = 16
+) -> GatewaySettings:
+    """Make the settings of a door beside an AJP port; see start_http_door()."""
+    load_secret = getattr(settings, "load_secret", None)
+    target = parse_address(re.sub(r"^(?:\*|0\.0\.0\.0):", "127.0.0.1:", ajp_target))
+    if target.host == "::":  # it listens everywhere
+        target = target._replace(host="::1")
+    return GatewaySettings(
+        target=target.url,
+        secret=load_secret() if load_secret else None,
+        packet_size=getattr(settings, "packet_size", 8192),
+        timeout=None,
+        pool_size=threads,
+        show_details=True,
+    )
 
 
 def start_http_door(
@@ -288,14 +381,7 @@ def start_http_door(
         target = target._replace(host="::1")
     door = build_http_door(
         http_address,
-        GatewaySettings(
-            target=target.url,
-            secret=load_secret() if load_secret else None,
-            packet_size=getattr(settings, "packet_size", 8192),
-            timeout=None,
-            pool_size=threads,
-            show_details=True,
-        ),
+        door_settings(ajp_target, settings, threads=threads),
         threads=threads,
         listener=listener,
     )
@@ -386,6 +472,7 @@ __all__ = [
     "HttpDoorError",
     "build_gateway",
     "build_http_door",
+    "door_settings",
     "make_gateway",
     "open_http_listener",
     "start_http_door",

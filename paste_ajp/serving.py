@@ -25,14 +25,13 @@ from paste_ajp.engine.room import room_for_connections
 from paste_ajp.engine.signals import (
     ADD_SIGNAL,
     CHILD_SIGNAL,
-    DOUBLED_SECONDS,
-    ONE_WISH_SECONDS,
     RELOAD_SIGNAL,
     REMOVE_SIGNAL,
     STOP_SIGNALS,
     TRACE_SIGNAL,
     UPGRADE_SIGNAL,
     StopAsked,
+    StopWish,
     handled,
     in_main_thread,
 )
@@ -47,8 +46,12 @@ from paste_ajp.wsgi.task import Application
 if TYPE_CHECKING:
     from paste_ajp.engine.child import Source
     from paste_ajp.engine.prefork import PreforkServer
+    from paste_ajp.http_door import HttpDoor
 
 __all__ = ["BindError", "ChildrenFailed", "Server", "serve"]
+
+#: Seconds beyond graceful_timeout that the HTTP door gets, to pass on what has ended.
+_PASSING_ON_SECONDS = 1.0
 
 #: Parts of the time that a watchdog allows, after which it hears of us.
 _WATCHDOG_PARTS = 3
@@ -84,7 +87,8 @@ class Server:
         self._notifier = service_manager()
         self._upgrade = Upgrade(self._make_way)
         self._http_listener: Listener | None = None
-        self._http_door: Any = None
+        self._http_door: HttpDoor | None = None
+        self._http_target = ""
         self._reload = False
         self._process = os.getpid()  # which has called start() or run()
         #: Whether start() is under way, and whether a stop came meanwhile.
@@ -94,8 +98,7 @@ class Server:
         #: Whether the application is being loaded, and whether a signal ended that.
         self._is_loading = False
         self._load_ended = False
-        #: The last stop signal and its time.
-        self._stop_wish: tuple[str, float] | None = None
+        self._stop_wish: StopWish | None = None
 
     # -- start --------------------------------------------------------------------
 
@@ -220,6 +223,7 @@ class Server:
                 environ=self._environ,
                 notifier=self._notifier,
                 when_serving=self._succeed,
+                when_reloaded=self._renew_http_door,
             )
         else:
             engine = ThreadedServer(
@@ -290,12 +294,24 @@ class Server:
         from paste_ajp.http_door import start_http_door
 
         assert self._http_listener is not None  # bind() has opened it
+        self._http_target = address
         self._http_door = start_http_door(
             self.settings.http,
             address,
             self.settings,
             listener=self._http_listener.socket,
         )
+
+    def _renew_http_door(self, settings: Settings) -> None:
+        """Have the HTTP door speak as a reload wants it: the secret may be another."""
+        if self._http_door is None:
+            return
+        from paste_ajp.http_door import door_settings
+
+        try:
+            self._http_door.renew(door_settings(self._http_target, settings))
+        except SettingError as error:
+            server_log.error("the HTTP door keeps its former settings: %s", error)
 
     def run(self, *, install_signal_handlers: bool = True) -> bool:
         """Serve until a signal or shutdown() ends it.
@@ -337,13 +353,10 @@ class Server:
 
     def _on_stop_signal(self, name: str) -> None:
         engine = self._engine
-        now = time.monotonic()
-        wished, self._stop_wish = self._stop_wish, (name, now)
-        if wished is not None:
-            first, at = wished
-            if now - at < (DOUBLED_SECONDS if first == name else ONE_WISH_SECONDS):
-                self._stop_wish = wished
-                return
+        wished, wish = self._stop_wish, StopWish(name, time.monotonic())
+        if wished is not None and wished.is_same(wish):
+            return
+        self._stop_wish = wish
         if wished is not None or (engine is not None and engine.draining):
             server_log.warning("asked to stop once more: stopping at once")
             self._shut_down_aside(graceful=False)
@@ -429,13 +442,15 @@ class Server:
         self._stop_asked = True  # before the question: start() asks the other way
         if self._is_starting:
             return
-        door, self._http_door = self._http_door, None
-        if door is not None:
-            door.close()
         engine = self._engine
         if engine is None:
             self.close()
             return
+        door = self._http_door
+        if door is not None and graceful:
+            door.drain(engine.settings.graceful_timeout + _PASSING_ON_SECONDS)
+        elif door is not None:
+            door.stop()
         if isinstance(engine, ThreadedServer) and not self._reload:
             self._notifier.stopping()  # the other engine does so itself
         engine.shutdown(graceful)
@@ -451,7 +466,15 @@ class Server:
         return True
 
     def close(self) -> None:
-        """Give the listening sockets back. run() and wait() do so by themselves."""
+        """Give the listening sockets back. run() and wait() do so by themselves.
+
+        Where a shutdown() was graceful, wait for what the HTTP door passes on still.
+        """
+        door = self._http_door
+        if door is not None and self._process == os.getpid():
+            door.join()
+            door.close()
+            self._http_door = None
         for listener in self._listeners:
             listener.close()
         self._listeners = []

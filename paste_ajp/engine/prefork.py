@@ -125,7 +125,7 @@ class PreforkServer:
 
     `source` is what children load, `application` what they have without one; a reload
     has `read_settings` for those then. `when_serving` is called when they serve for the
-    first time.
+    first time, `when_reloaded` with the settings that a reload has put in force.
     run() is for the thread that shall watch over the children; every other method may
     be called by any thread, and by signal handlers of that one.
     """
@@ -141,6 +141,7 @@ class PreforkServer:
         environ: Mapping[str, Any] | None = None,
         notifier: Notifier | None = None,
         when_serving: Callable[[], None] = lambda: None,
+        when_reloaded: Callable[[Settings], None] = lambda settings: None,  # noqa: ARG005
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if source is None and application is None:
@@ -155,6 +156,8 @@ class PreforkServer:
         self._environ = dict(environ or {})
         self._notifier = notifier or Notifier("")
         self._when_serving = when_serving
+        self._when_reloaded = when_reloaded
+        self._settings_told = settings
         self._clock = clock
         self._supervisor = Supervisor(settings, self)
         self._processes: dict[int, _Process] = {}
@@ -362,6 +365,9 @@ class PreforkServer:
     def _announce(self) -> None:
         """Tell the service manager, and whoever waits for us, where we are."""
         phase = self._supervisor.phase
+        if self.settings is not self._settings_told:
+            self._settings_told = self.settings
+            self._when_reloaded(self.settings)
         now = self._clock()
         if self._notifier.watchdog_seconds and now >= self._next_watchdog:
             self._notifier.watchdog()

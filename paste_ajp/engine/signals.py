@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
+from typing import NamedTuple
 
 #: What stops a server; a second one stops it at once.
 STOP_SIGNALS = ("SIGTERM", "SIGINT")
@@ -40,6 +41,20 @@ ONE_WISH_SECONDS = 2.0
 #: The same for one kind, which nobody presses or sends twice so fast: timeout(1) sends
 #: it to its child and then to its group, make(1) forwards what the group got as well.
 DOUBLED_SECONDS = 0.1
+
+
+class StopWish(NamedTuple):
+    """A stop signal, and when it came."""
+
+    name: str
+    at: float
+
+    def is_same(self, later: StopWish) -> bool:
+        """Whether a later signal is no second wish, but this one once more."""
+        is_doubled = later.name == self.name
+        return later.at - self.at < (
+            DOUBLED_SECONDS if is_doubled else ONE_WISH_SECONDS
+        )
 
 
 class StopAsked(BaseException):

@@ -83,6 +83,27 @@ def test_door_that_does_not_open_leaves_no_thread_behind(
     with pytest.raises(OSError, match="no more threads"):
         server.start()
     assert set(threading.enumerate()) <= before
+def test_stop_at_once_does_not_wait_for_the_door() -> None:
+    inside, gate = threading.Event(), threading.Event()
+
+    def waits(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        inside.set()
+        gate.wait(30)
+        return application(environ, start_response)
+
+    server = Server(waits, settings("127.0.0.1:0"))
+    server.bind()
+    assert server._http_listener is not None
+    port = server._http_listener.address.port
+    server.start()
+    with socket.create_connection(("127.0.0.1", port), 30) as browser:
+        browser.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert inside.wait(10)
+        server.shutdown()
+        server.shutdown(graceful=False)
+        assert server.wait(20)
+        assert b"hello" not in browser.recv(4096)
+    gate.set()
 
 
 def test_taken_port_is_heard_of_before_the_application_is_loaded(taken: str) -> None:

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -892,6 +893,62 @@ def test_upgrade_hands_the_http_door_over(start, processes, wait_for):
         os.kill(int(successor), signal.SIGTERM)
     wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
     assert is_refused(int(http.rpartition(":")[2]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize(
+    ("processes", "wait_for"), [(1, "serves AJP"), (2, "children serve")]
+)
+def test_request_through_the_http_door_ends_before_the_server(
+    start, tmp_path, processes, wait_for, number
+):
+    http = f"127.0.0.1:{free_port()}"
+    parent = start("--http", http, processes=processes, wait_for=wait_for)
+    bodies = []
+
+    def ask():
+        with urllib.request.urlopen(f"http://{http}/sleep/4", timeout=20) as answer:
+            bodies.append(answer.read())
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_until((tmp_path / "sleeping").exists, 10, "the request to run")
+    parent.send_signal(number)
+    try:
+        assert parent.wait(20) == 0
+        asking.join(10)
+        assert [body.split()[0] for body in bodies] == [b"one"]
+    finally:
+        if number == signal.SIGUSR2:
+            successor = parent.log.partition("upgraded: process ")[2].split()[0]
+            os.kill(int(successor), signal.SIGTERM)
+    wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
+
+
+def test_http_door_knows_the_secret_of_a_reload(start, tmp_path):
+    http = f"127.0.0.1:{free_port()}"
+    ini = tmp_path / "site.ini"
+    text = (
+        "[app:main]\nuse = egg:paste_ajp#demo\n[server:main]\nuse = egg:paste_ajp\n"
+        f"port = {free_port()}\nhttp = {http}\nprocesses = 2\nsecret = "
+    )
+
+    def status():
+        try:
+            with urllib.request.urlopen(f"http://{http}/", timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+    ini.write_text(f"{text}before")
+    parent = start(program=SHELL % "'site.ini'")
+    assert status() == 200
+    ini.write_text(f"{text}after")
+    parent.send_signal(signal.SIGHUP)
+    parent.wait_for_log("child 1 (pid")  # has left
+    parent.wait_for_log("child 2 (pid")
+    assert status() == 200
 
 
 # -- more and less ----------------------------------------------------------------
