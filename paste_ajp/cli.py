@@ -706,6 +706,7 @@ COMMANDS: tuple[Command, ...] = (
         "paste_ajp.commands.gateway",
         "gateway",
         "Open an HTTP port in front of an AJP server.",
+        is_server=True,
     ),
     command_in(
         "paste_ajp.commands.explain",

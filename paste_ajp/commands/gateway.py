@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import time
+from functools import partial
 
 from paste_ajp.commands.connecting import (
     URL_HELP,
@@ -13,8 +15,17 @@ from paste_ajp.commands.connecting import (
     read_secret,
     seconds_or_zero,
 )
+from paste_ajp.engine.signals import (
+    STOP_SIGNALS,
+    Start,
+    StopWish,
+    handled,
+    in_main_thread,
+    starting,
+)
 from paste_ajp.http_door import (
     GatewaySettings,
+    HttpDoor,
     HttpDoorError,
     build_http_door,
     open_http_listener,
@@ -25,6 +36,9 @@ from paste_ajp.protocol import Role
 from paste_ajp.tracing import TraceWriter
 
 log = logging.getLogger("paste_ajp.gateway")
+
+#: Seconds that running requests get to end: less than the ten of `docker stop`.
+GRACEFUL_SECONDS = 8.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until Ctrl-C."""
+    """Serve until a signal ends it."""
+    with starting() as start:
+        return _start_and_serve(arguments, start)
+
+
+def _start_and_serve(arguments: argparse.Namespace, start: Start) -> int:
     address = read_address(arguments)
     if not 1 <= arguments.threads <= 1000:
         raise SettingError("--threads", arguments.threads, "expected 1 to 1000")
@@ -96,11 +115,32 @@ def run(arguments: argparse.Namespace) -> int:
         listener=listener,
     )
     log.warning("%s leads to %s; for development and debugging", door.url, address)
+    stop = _Stop(door)
+    names = STOP_SIGNALS if in_main_thread() else ()
     try:
-        door.run()
-    except KeyboardInterrupt:
+        with handled({name: partial(stop.on_signal, name) for name in names}):
+            door.run()
+        start.over()
         log.info("stopped")
     finally:
         if trace is not None:
             trace.close()
     return 0
+
+
+class _Stop:
+    """What stop signals do to a door: the second one cuts off what runs."""
+
+    def __init__(self, door: HttpDoor) -> None:
+        self._door = door
+        self._wish: StopWish | None = None
+
+    def on_signal(self, name: str) -> None:
+        wish = StopWish(name, time.monotonic())
+        if self._wish is None:
+            self._wish = wish
+            log.info("asked to stop: running requests may end first")
+            self._door.drain(GRACEFUL_SECONDS)
+        elif not self._wish.is_same(wish):
+            log.warning("asked to stop once more: stopping at once")
+            self._door.stop()

@@ -3,8 +3,12 @@
 import contextlib
 import hashlib
 import json
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 
 from paste_ajp.cli import main
 from paste_ajp.client import Client
+from paste_ajp.engine.signals import DOUBLED_SECONDS
 from paste_ajp.protocol import Role
 from paste_ajp.testing import serve_app
 from paste_ajp.tracing import TraceWriter
@@ -504,6 +509,58 @@ def test_the_gateway_command_serves_until_it_is_stopped(site):
         _, rest = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "Traceback" not in rest
+
+
+@contextlib.contextmanager
+def gateway_with_a_request(number):
+    """A gateway that has got a signal while a request runs; and what lets that go."""
+    inside, gate = threading.Event(), threading.Event()
+
+    def waits(environ, start_response):
+        inside.set()
+        gate.wait(30)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"hello"]
+
+    command = [sys.executable, "-m", "paste_ajp", "gateway", "--http", "127.0.0.1:0"]
+    with (
+        serve_app(waits) as served,
+        subprocess.Popen(
+            [*command, served.url], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        try:
+            line = process.stderr.readline()
+            url = next(word for word in line.split() if word.startswith("http://"))
+            address = url.removeprefix("http://").strip("/").split(":")
+            with socket.create_connection((address[0], int(address[1])), 30) as browser:
+                browser.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert inside.wait(10)
+                process.send_signal(number)
+                assert (
+                    "asked to stop: running requests may" in process.stderr.readline()
+                )
+                yield process, gate, browser
+        finally:
+            gate.set()
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_gateway_command_ends_its_requests_before_itself(number):
+    with gateway_with_a_request(number) as (process, gate, browser):
+        gate.set()
+        assert browser.makefile("rb").read().endswith(b"\r\n\r\nhello")
+        assert process.wait(20) == 0
+        assert process.stderr.read().endswith("stopped\n")
+
+
+def test_the_gateway_command_stops_at_once_when_asked_once_more():
+    with gateway_with_a_request(signal.SIGTERM) as (process, _, browser):
+        time.sleep(2 * DOUBLED_SECONDS)
+        process.send_signal(signal.SIGTERM)
+        assert browser.recv(4096) == b""
+        assert process.wait(20) == 0
 
 
 def test_the_gateway_command_refuses_a_taken_port(site, capsys):
