@@ -402,7 +402,12 @@ class Server:
 
     def _on_upgrade_signal(self) -> None:
         engine = self._engine
-        if engine is not None and not engine.draining:
+        if os.getpid() == 1:
+            server_log.warning(
+                "asked to upgrade: this is process 1 of a container, and its end would"
+                " be the new server's too; start a new container"
+            )
+        elif engine is not None and not engine.draining:
             http = [self._http_listener] if self._http_listener is not None else []
             self._upgrade.begin([*self._listeners, *http], self._notifier)
 

@@ -466,6 +466,21 @@ class PreforkServer:
             ):
                 process.told_leaving = True
                 self._supervisor.on_leaving(number, now)
+        if os.getpid() == 1 and self._source is not None:
+            self._reap_orphans()
+
+    def _reap_orphans(self) -> None:
+        """Bury what applications leave behind, as process 1 of a container has to.
+
+        Not where this process has an application too, which may wait for its own.
+        """
+        ours = {process.pid for process in self._processes.values()}
+        look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        with suppress(ChildProcessError):
+            while found := os.waitid(os.P_ALL, 0, look):
+                if found.si_pid in ours:
+                    return  # it has died this moment, and is looked at next time
+                os.waitpid(found.si_pid, os.WNOHANG)
 
     def _bury(self, number: int, process: _Process) -> None:
         del self._processes[number]

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -130,7 +131,14 @@ def start(tmp_path):
     started = []
     (tmp_path / "served.py").write_text(APPLICATION)
 
-    def begin(*flags, program="", processes=2, wait_for="children serve", env=None):
+    def begin(
+        *flags,
+        program="",
+        processes=2,
+        wait_for="children serve",
+        env=None,
+        prefix=(),
+    ):
         port = free_port()
         arguments = ["-B", "-m", "paste_ajp", "serve", "served:application"]
         arguments += ["--port", str(port), "--processes", str(processes), *flags]
@@ -139,7 +147,7 @@ def start(tmp_path):
             arguments = ["-B", "program.py"]
         parent = Parent(
             "paste_ajp",
-            [sys.executable, *arguments],
+            [*prefix, sys.executable, *arguments],
             tmp_path,
             env={"PYTHONPATH": str(ROOT), **(env or {})},
             answers=lambda: wait_for in parent.log,
@@ -949,6 +957,76 @@ def test_http_door_knows_the_secret_of_a_reload(start, tmp_path):
     parent.wait_for_log("child 1 (pid")  # has left
     parent.wait_for_log("child 2 (pid")
     assert status() == 200
+
+
+# -- process 1 of a container -----------------------------------------------------
+
+IN_A_CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+#: It leaves an orphan that ends at once, counts the dead, and sends us signals.
+ORPHANS = """
+import os, signal, subprocess
+from pathlib import Path
+
+def zombies():
+    found = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            found += stat.read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            pass
+    return found
+
+def application(environ, start_response):
+    path = environ["PATH_INFO"].strip("/")
+    if path == "orphan":
+        subprocess.run(["sh", "-c", "true & exit"], check=True)
+    elif path != "zombies":
+        os.kill(1, getattr(signal, path))
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(zombies()).encode()]
+"""
+
+
+@pytest.fixture
+def container(start, tmp_path):
+    """Start a server as process 1."""
+    try:
+        tried = subprocess.run([*IN_A_CONTAINER, "true"], capture_output=True)
+    except OSError:
+        pytest.skip("unshare is not installed")
+    if tried.returncode:
+        pytest.skip("no process namespace may be made here")
+
+    def begin(*flags, **keywords):
+        (tmp_path / "served.py").write_text(ORPHANS)
+        return start(*flags, prefix=IN_A_CONTAINER, **keywords)
+
+    return begin
+
+
+def ask_container(parent, path):
+    with FrontEnd(parent.address) as front_end:
+        return int(front_end.ask("GET", path).body)
+
+
+def test_process_1_buries_orphans(container):
+    parent = container()
+    for _ in range(3):
+        ask_container(parent, "/orphan")
+    wait_until(lambda: ask_container(parent, "/zombies") == 0, 10, "their burial")
+
+
+@pytest.mark.parametrize(
+    ("processes", "wait_for"), [(1, "serves AJP"), (2, "children serve")]
+)
+def test_process_1_is_not_upgraded_and_can_be_stopped(container, processes, wait_for):
+    parent = container(processes=processes, wait_for=wait_for)
+    ask_container(parent, "/SIGUSR2")
+    parent.wait_for_log("this is process 1 of a container")
+    ask_container(parent, "/SIGTERM")
+    assert parent.wait() == 0
+    assert "upgrading" not in parent.log
 
 
 # -- more and less ----------------------------------------------------------------
