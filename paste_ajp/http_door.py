@@ -373,7 +373,6 @@ def start_http_door(
     door has a ``url`` and ``close()``. Raises HttpDoorError where waitress is
     missing, OSError where the address cannot be had.
     """
-    load_secret = getattr(settings, "load_secret", None)
     if ajp_target.startswith("unix:"):  # the client takes no relative path
         ajp_target = f"unix:{Path(ajp_target[5:]).absolute()}"
     target = parse_address(re.sub(r"^(?:\*|0\.0\.0\.0):", "127.0.0.1:", ajp_target))

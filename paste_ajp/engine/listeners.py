@@ -22,7 +22,7 @@ from paste_ajp.settings import Settings
 
 #: What to do about a failed bind, by the kernel's reason.
 _ADVICE = {
-    errno.EADDRINUSE: "another process listens there; stop it, or choose another address",
+    errno.EADDRINUSE: "another process listens there; stop it or take another address",
     errno.EACCES: "ports below 1024 and foreign folders need more rights",
     errno.EADDRNOTAVAIL: "no interface of this machine has that address",
     errno.ENOENT: "the folder of the socket does not exist",

@@ -83,6 +83,8 @@ def test_door_that_does_not_open_leaves_no_thread_behind(
     with pytest.raises(OSError, match="no more threads"):
         server.start()
     assert set(threading.enumerate()) <= before
+
+
 def test_stop_at_once_does_not_wait_for_the_door() -> None:
     inside, gate = threading.Event(), threading.Event()
 
