@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from paste_ajp.engine.afterwards import Afterwards
-from paste_ajp.engine.outgoing import GATHERED, Outgoing
+from paste_ajp.engine.outgoing import CAN_GATHER, GATHERED, Outgoing
 from paste_ajp.engine.traced import TracedSocket, Tracer
 from paste_ajp.logs import (
     MAY_REPEAT,
@@ -64,8 +64,6 @@ if TYPE_CHECKING:
 #: What one recv() takes when a request is expected, and when a body is.
 REQUEST_BYTES: Final = 8192
 BODY_BYTES: Final = 65536
-
-CAN_GATHER: Final = hasattr(socket.socket, "sendmsg")
 
 #: Bytes of a response that are sent before others get their turn.
 SENDING_TURN: Final = 4 << 20
@@ -746,20 +744,17 @@ class Channel:
         reuse = self._begin_end()
         buffers.append(END_REUSE if reuse else END_CLOSE)
         size += len(END_REUSE)
-        if not self._server.can_send_later:
-            self.send_gathered(buffers, size)
-        else:
-            sent = 0
-            if len(buffers) <= GATHERED:
-                # Nearly always it takes all.
-                try:
-                    sent = self._sock.sendmsg(buffers, [], DONTWAIT)
-                except BlockingIOError:
-                    pass
-                except OSError as error:
-                    raise self._gone(error) from None
-            if sent < size:
-                self._send_rest(Outgoing(buffers, sent), size)
+        sent = 0
+        if CAN_GATHER and len(buffers) <= GATHERED:
+            # Nearly always it takes all.
+            try:
+                sent = self._sock.sendmsg(buffers, [], DONTWAIT)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise self._gone(error) from None
+        if sent < size:
+            self._send_rest(Outgoing(buffers, sent), size)
         self._connection.sent_response(reuse)
         self._ended = reuse
 
@@ -767,14 +762,8 @@ class Channel:
         """Send `head`, all batches, and the End Response."""
         reuse = self._begin_end()
         end = END_REUSE if reuse else END_CLOSE
-        if not self._server.can_send_later:
-            self.send(head)
-            for packets in batches:
-                self.send(packets)
-            self.send(end)
-        else:
-            outgoing = Outgoing([head] if head else [], 0, batches, end)
-            self._send_rest(outgoing, FILE_HELD)
+        outgoing = Outgoing([head] if head else [], 0, batches, end)
+        self._send_rest(outgoing, FILE_HELD)
         self._connection.sent_response(reuse)
         self._ended = reuse
 

@@ -14,6 +14,8 @@ from typing import Final
 
 from paste_ajp.wsgi.exchange import Batches
 
+CAN_GATHER: Final = hasattr(socket.socket, "sendmsg")
+
 #: Buffers that one sendmsg() takes: POSIX's IOV_MAX is 1024 everywhere.
 GATHERED: Final = 1024
 
@@ -62,7 +64,10 @@ class Outgoing:
             if self.sent >= stop:
                 return False
             batch = self._buffers[self._first : self._first + GATHERED]
-            self._strike(sock.sendmsg(batch, [], flags))
+            if CAN_GATHER:
+                self._strike(sock.sendmsg(batch, [], flags))
+            else:
+                self._strike(sock.send(b"".join(batch), flags))
 
     def _fetch(self, batches: Batches) -> None:
         """Get the next batch, and the end behind the last one."""

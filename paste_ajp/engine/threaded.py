@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from paste_ajp.engine.admission import Admission
 from paste_ajp.engine.afterwards import Afterwards
 from paste_ajp.engine.balance import YIELD_SECONDS, Share
-from paste_ajp.engine.channel import CAN_GATHER, Channel, Phase, set_timeout
+from paste_ajp.engine.channel import Channel, Phase, set_timeout
 from paste_ajp.engine.listeners import Listener, open_listeners
 from paste_ajp.engine.poller import READABLE, Poller, SelectPoller, best_poller
 from paste_ajp.engine.room import REST_SECONDS, longest_idle, room_for_connections
@@ -157,9 +157,8 @@ class ThreadedServer:
         self._grace = GRACE_SECONDS
         self._cut = False  # shall running requests be cut off?
         self._wakes_all = False  # shall no thread wait at the poller any more?
-        #: May the rest of a response go out without a thread? See hold_unsent().
-        self.can_send_later = False
-        self._unsent = 0
+        self._unsent = 0  # see hold_unsent()
+        self._most_unsent = 0
         #: How many connections are to end with their next response.
         self.surplus = 0
         self._share = share
@@ -224,9 +223,8 @@ class ThreadedServer:
         self._most_connections, self._limit_name = room_for_connections(settings)
         self._poller = self._make_poller(self._idle)
         self._wait = self._poller.wait
-        self.can_send_later = (
-            self._poller.tells_writable and CAN_GATHER and settings.max_unsent > 0
-        )
+        if self._poller.tells_writable:
+            self._most_unsent = settings.max_unsent
         if isinstance(self._poller, SelectPoller):
             self._rearm = self._poller.rearm
             server_log.info(
@@ -558,7 +556,7 @@ class ThreadedServer:
         What is granted has to be given back by drop_unsent().
         """
         with self._lock:
-            if self._unsent + size > self.settings.max_unsent:
+            if self._unsent + size > self._most_unsent:
                 return False
             self._unsent += size
             return True

@@ -16,6 +16,7 @@ import pytest
 from paste_ajp.engine import channel as channel_module
 from paste_ajp.engine.channel import FILE_HELD, Phase
 from paste_ajp.engine.outgoing import Outgoing
+from paste_ajp.engine.poller import SelectPoller
 from paste_ajp.engine.threaded import ThreadedServer
 from paste_ajp.protocol import SendHeaders
 from tests.engine.conftest import NOT_COMPILED, open_descriptors, wait_until
@@ -195,11 +196,24 @@ def test_beyond_max_unsent_a_thread_waits(serve, big):
 
 
 @pytest.mark.parametrize("uri", BODIES)
-def test_with_max_unsent_0_a_thread_always_waits(serve, big, uri):
-    site = serve(big, check=False, threads=1, max_unsent=0)
-    with site.connect() as front_end:
-        assert front_end.ask("GET", uri).body == BODY
-        assert front_end.ask().body == b"hello"
+@pytest.mark.parametrize(
+    ("settings", "engine"),
+    [({"max_unsent": 0}, {}), ({}, {"poller": SelectPoller})],
+    ids=["max_unsent = 0", "select"],
+)
+def test_where_nothing_may_be_sent_later_a_thread_waits(
+    serve, big, uri, settings, engine
+):
+    site = serve(big, check=False, threads=1, engine=engine, **settings)
+    with site.connect() as slow, site.connect() as other:
+        slow.send(forward("GET", uri))
+        wait_until(lambda: site.server._crew.full)
+        other.send(forward())
+        wait_until(lambda: site.server._crew.waiting == 1)
+        assert sending(site) == []
+        assert slow.answer().body == BODY
+        assert other.answer().body == b"hello"
+        assert slow.ask().body == b"hello"
 
 
 @pytest.mark.parametrize("uri", BODIES)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from paste_ajp.engine import outgoing as outgoing_module
 from paste_ajp.engine.outgoing import GATHERED, Outgoing
 
 
@@ -24,6 +25,20 @@ class Socket:
         data = b"".join(buffers)[: self.takes.pop(0)]
         self.got += data
         return len(data)
+
+
+class PlainSocket:
+    """The same, of a system without sendmsg()."""
+
+    def __init__(self, *takes):
+        self._socket = Socket(*takes)
+
+    @property
+    def got(self):
+        return self._socket.got
+
+    def send(self, data, flags):
+        return self._socket.sendmsg([data], (), flags)
 
 
 class Batches:
@@ -80,6 +95,13 @@ def test_full_socket_is_told_and_sending_goes_on_where_it_stood():
     assert (first.got, outgoing.sent) == (b"abcd", 4)
     assert send(outgoing, second) is True
     assert second.got == b"ef"
+
+
+def test_system_without_gathered_writes_is_served_too(monkeypatch):
+    monkeypatch.setattr(outgoing_module, "CAN_GATHER", False)
+    sock = PlainSocket(1, 4, 100)
+    assert send(Outgoing([b"ab", memoryview(b"cd")], 0, Batches(b"one"), b"END"), sock)
+    assert sock.got == b"abcdoneEND"
 
 
 def test_others_get_their_turn():
