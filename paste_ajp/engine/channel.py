@@ -840,8 +840,13 @@ class Channel:
                 self.close()
                 return False
             # What comes in does not put the deadline off.
-            if timeout and outgoing.sent != before:
-                server.set_timer(self, timeout)
+            if timeout:
+                if outgoing.sent != before:
+                    server.set_timer(self, timeout)
+                elif server.is_past(self.deadline):
+                    # Bytes that drip in keep it busy whenever the timer looks.
+                    self.on_deadline()
+                    return False
             before = outgoing.sent
             if not server.release(self):
                 return False
