@@ -17,7 +17,7 @@ class Afterwards:
     the body ends with them.
     """
 
-    __slots__ = ("_is_whole", "_pieces", "is_over", "peer", "request")
+    __slots__ = ("_is_whole", "_pieces", "is_over", "peer", "request", "unsent")
 
     def __init__(
         self, request: ForwardRequest, peer: str, pieces: list[bytes], is_whole: bool
@@ -25,6 +25,7 @@ class Afterwards:
         self.request = request
         self.peer = peer
         self.is_over = False  # has the application ended, too?
+        self.unsent = None  # what goes out yet is the channel's affair
         self._pieces = pieces
         self._is_whole = is_whole
 

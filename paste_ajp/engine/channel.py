@@ -126,7 +126,6 @@ class Channel:
         "_is_paused",
         "_lingered",
         "_may_reuse",
-        "_outgoing",
         "_reader",
         "_seen_at_rest",
         "_server",
@@ -140,6 +139,7 @@ class Channel:
         "queued_at",
         "request",
         "timer_at",
+        "unsent",
     )
 
     request: ForwardRequest
@@ -168,7 +168,7 @@ class Channel:
         self._forget_body()
         self._ended: bool | None = None
         self._may_reuse = True
-        self._outgoing: Outgoing | None = None  # what is left of a response
+        self.unsent: Outgoing | None = None  # what is left of a response
         self._lingered = 0
         self._is_partial = False  # has a packet come in part, or is one owed?
         self._is_paused = False  # does the poller look away from it?
@@ -470,7 +470,7 @@ class Channel:
         if self.phase is Phase.CLOSED:
             return
         self.phase = Phase.CLOSED
-        self._drop_outgoing()
+        self._end_unsent()
         try:
             self._server.forget(self)
         finally:
@@ -708,14 +708,17 @@ class Channel:
         except OSError as error:
             raise self._gone(error) from None
 
-    def _gone(self, error: OSError) -> FrontEndGone:
+    def _gone(self, error: OSError, missing: int | None = None) -> FrontEndGone:
         """Say why nothing more can be sent."""
         if isinstance(error, BlockingIOError):
-            return FrontEndGone(
+            gone = FrontEndGone(
                 "the front end took no data for write_timeout ="
                 f" {self._server.settings.write_timeout:g} s"
             )
-        return FrontEndGone(f"the front end is gone: {error}")
+        else:
+            gone = FrontEndGone(f"the front end is gone: {error}")
+        gone.missing = missing
+        return gone
 
     def _claim_answer(self) -> None:
         """The first who sends answers; the other finds the request answered."""
@@ -803,11 +806,11 @@ class Channel:
                     )
                     self._server.drop_unsent(held)
                 else:
-                    self._outgoing = outgoing
+                    self.unsent = outgoing
                     return
             outgoing.send(self._sock, 0, math.inf)
         except OSError as error:
-            raise self._gone(error) from None
+            raise self._gone(error, outgoing.missing()) from None
 
     def _send_later(self) -> bool:
         """The application call is over, and its response is not all sent."""
@@ -818,7 +821,7 @@ class Channel:
 
     def _send_on(self) -> bool:
         """Send what the socket takes; at the end, tell as complete() does."""
-        outgoing = self._outgoing
+        outgoing = self.unsent
         assert outgoing is not None  # else the phase is another
         server = self._server
         timeout = server.settings.write_timeout
@@ -850,16 +853,16 @@ class Channel:
             before = outgoing.sent
             if not server.release(self):
                 return False
-        self._drop_outgoing()
+        self._end_unsent()
         self.phase = _ASSIGNED
         self.deadline = 0.0
         return self.complete()
 
-    def _drop_outgoing(self) -> None:
-        outgoing, self._outgoing = self._outgoing, None
+    def _end_unsent(self) -> None:
+        outgoing, self.unsent = self.unsent, None
         if outgoing is not None:
-            outgoing.close()
             self._server.drop_unsent(outgoing.held)
+            outgoing.end()
 
     def _name(self) -> str:
         """Name the request for a log line."""
@@ -916,7 +919,7 @@ class Channel:
         """
         if self.phase is not _ASSIGNED:  # so it is closed
             return False
-        if self._outgoing is not None:
+        if self.unsent is not None:
             return self._send_later()
         if self._chunks or self._body_was_asked_for:
             self._forget_body()

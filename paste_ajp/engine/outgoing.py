@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Final
 
@@ -23,11 +24,20 @@ GATHERED: Final = 1024
 class Outgoing:
     """Buffers in the order of the wire; then `batches`, each a buffer, and `end`.
 
-    The first `sent` bytes of the buffers have gone out. The list may be changed. Raises
-    what the batches raise.
+    The first `sent` bytes of the buffers have gone out. The list may be changed. Of the
+    buffers those are body that are memoryviews. Raises what the batches raise.
     """
 
-    __slots__ = ("_batches", "_buffers", "_end", "_first", "held", "sent")
+    __slots__ = (
+        "_batches",
+        "_buffers",
+        "_end",
+        "_first",
+        "_source",
+        "held",
+        "on_end",
+        "sent",
+    )
 
     def __init__(
         self,
@@ -38,10 +48,12 @@ class Outgoing:
     ) -> None:
         self._buffers = buffers
         self._first = 0  # the buffer that is next
-        self._batches = batches
+        self._batches = self._source = batches  # the former until the last is here
         self._end = end
         self.held = 0  # bytes of memory that its owner has been granted for it
         self.sent = 0  # bytes, in all
+        #: See wsgi.exchange.Unsent.
+        self.on_end: Callable[[int], None] | None = None
         if batches is not None:
             self._fetch(batches)
         if sent:
@@ -88,14 +100,22 @@ class Outgoing:
         self._first += whole
         if whole < len(batch):
             rest = count - (ends[whole - 1] if whole else 0)
-            self._buffers[self._first] = memoryview(batch[whole])[rest:]
+            self._buffers[self._first] = batch[whole][rest:]
 
     def detach(self) -> None:
         """Take what the batches read from out of the application's hands."""
         if self._batches is not None:
             self._batches.detach()
 
-    def close(self) -> None:
-        """Give back what the batches hold."""
+    def missing(self) -> int:
+        """How many bytes of body have not gone out."""
+        left = self._buffers[self._first :]
+        unsent = sum(len(buffer) for buffer in left if type(buffer) is memoryview)
+        return unsent if self._source is None else self._source.missing(unsent)
+
+    def end(self) -> None:
+        """Give back what the batches hold, and tell whoever waits for the end."""
         if self._batches is not None:
             self._batches.close()
+        if self.on_end is not None:
+            self.on_end(self.missing())

@@ -16,7 +16,10 @@ def log_access(
     seconds: float,
     shows_user: bool = True,
 ) -> None:
-    """Log a request and what became of it; `shows_user` with its REMOTE_USER."""
+    """Log a request and what became of it; `shows_user` with its REMOTE_USER.
+
+    To be called when its response has ended.
+    """
     headers = dict(request.headers)
     query = request.attributes.get("query_string")
     user = request.attributes.get("remote_user") if shows_user else None

@@ -6,7 +6,7 @@ calls it from one thread at a time: the worker that runs the application.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from paste_ajp.protocol import ForwardRequest
@@ -18,6 +18,10 @@ class FrontEndGone(ConnectionError):
     An everyday event: remotes go away. An application that lets it pass ends its
     request; it is logged at INFO. Made of its message alone.
     """
+
+    #: Of the body that was to be finished with, how many bytes have not gone out; None
+    #: if nothing has.
+    missing: int | None = None
 
     def again(self) -> FrontEndGone:
         """Return a copy that has not been raised, to be kept, or to be raised.
@@ -61,6 +65,20 @@ class Batches(Iterator[memoryview], Protocol):
     def close(self) -> None:
         """Give back what detach() has taken, if it has."""
 
+    def missing(self, unsent: int) -> int:
+        """How many bytes of body have not gone out, of those that were expected.
+
+        `unsent` is how many bytes of the last batch have not.
+        """
+
+
+class Unsent(Protocol):
+    """What goes out of a response after its exchange was finished."""
+
+    #: Called when all has gone out, or the rest was cut off, with the number of bytes
+    #: of body that have not. Whichever thread finds that out calls it.
+    on_end: Callable[[int], None] | None
+
 
 class Exchange(Protocol):
     """One Forward Request, up to its End Response."""
@@ -90,16 +108,20 @@ class Exchange(Protocol):
     def finish_gathered(self, buffers: list[bytes | memoryview], size: int) -> None:
         """Send them and the End Response, in one piece. The list may be changed.
 
-        What the front end does not take at once may go out after this has returned.
+        The body is what lies in memoryviews. What the front end does not take at once
+        may go out after this has returned: see `unsent`.
         """
 
     def finish_batches(self, head: bytes, batches: Batches) -> None:
         """Send `head`, all batches, and the End Response.
 
-        What the front end does not take at once may go out after this has returned.
-
-        Raises what the batches raise, having sent no End Response.
+        What the front end does not take at once may go out after this has returned: see
+        `unsent`. Raises what the batches raise, having sent no End Response.
         """
+
+    @property
+    def unsent(self) -> Unsent | None:
+        """What has not gone out yet, if anything. To be asked before let_go()."""
 
     def do_not_reuse(self) -> None:
         """Have the connection closed after this exchange."""

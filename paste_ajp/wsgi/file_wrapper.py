@@ -125,6 +125,7 @@ class FilePackets:
         #: How many bytes there are to be in all, as far as that can be known.
         self.expected = max(0, size - self._offset) if limit is None else limit
         self.count = 0
+        self._read = 0  # bytes of the file in the last batch
         self.is_complete = limit == 0
 
     def detach(self) -> None:
@@ -138,6 +139,20 @@ class FilePackets:
         if self._is_ours:
             self._is_ours = False
             os.close(self._descriptor)
+
+    def missing(self, unsent: int) -> int:
+        """How many bytes have not gone out, of those that were expected.
+
+        Those are fewer than none where the file has grown. `unsent` is how many bytes
+        of the last batch have not gone out.
+        """
+        full, rest = divmod(self._read, self._size)
+        length = full * self._packet_size
+        if rest:
+            length += rest + RESPONSE_CHUNK_OVERHEAD
+        full, rest = divmod(length - unsent, self._packet_size)
+        sent = full * self._size + max(0, rest - len(self._head))
+        return self.expected - self.count + self._read - min(sent, self._read)
 
     def __iter__(self) -> Iterator[memoryview]:
         return self
@@ -166,6 +181,7 @@ class FilePackets:
                 f"the file ended after {self.count} of {self._limit} bytes"
             )
         self._offset += read
+        self._read = read
         self.count += read
         self.is_complete = self.count == self._limit
         full, rest = divmod(read, self._size)

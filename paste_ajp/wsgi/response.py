@@ -27,7 +27,7 @@ from paste_ajp.protocol.to_front_end import (
     encode_opening,
     encode_response_header,
 )
-from paste_ajp.wsgi.exchange import Exchange
+from paste_ajp.wsgi.exchange import Exchange, FrontEndGone
 from paste_ajp.wsgi.file_wrapper import FileEndsEarly, FileWrapper
 from paste_ajp.wsgi.input import RequestBody
 
@@ -254,7 +254,7 @@ class Response:
 
     @property
     def body_bytes(self) -> int:
-        """How many bytes of body were sent."""
+        """How many bytes of body were sent, those that the exchange still holds too."""
         return self._sent
 
     def start_response(
@@ -448,7 +448,11 @@ class Response:
             size += count
         self._sent = total
         self.finished = True
-        self.exchange.finish_gathered(buffers, size)
+        try:
+            self.exchange.finish_gathered(buffers, size)
+        except FrontEndGone as gone:
+            self._cut_off(gone, total)
+            raise
 
     def _know_length(self, total: int) -> None:
         """Add the Content-Length, unless there is none to state."""
@@ -494,7 +498,11 @@ class Response:
             size += len(head)
         if complete and self.exchange.body_is_complete:
             self.finished = True
-            self.exchange.finish_gathered(buffers, size)
+            try:
+                self.exchange.finish_gathered(buffers, size)
+            except FrontEndGone as gone:
+                self._cut_off(gone, len(data))
+                raise
             self.let_go()
         else:
             if flush:
@@ -521,6 +529,9 @@ class Response:
         self._sent += batches.expected
         try:
             self.exchange.finish_batches(head, batches)
+        except FrontEndGone as gone:
+            self._cut_off(gone, batches.expected)
+            raise
         except BaseException as error:
             self._sent = before + batches.count
             if isinstance(error, FileEndsEarly):
@@ -528,6 +539,10 @@ class Response:
             raise
         self.finished = True
         return True
+
+    def _cut_off(self, gone: FrontEndGone, due: int) -> None:
+        """Count no byte that has not gone out of the `due` last ones."""
+        self._sent -= due if gone.missing is None else gone.missing
 
     def _finish(self, body: bytes) -> None:
         """Send the last bytes and the End Response; check what was promised."""

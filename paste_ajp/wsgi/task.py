@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import GeneratorType
 from typing import IO, Any
 
 from paste_ajp.logs import app_log, protocol_log, request_name
-from paste_ajp.protocol import HeadersTooLarge, LocalProtocolError
+from paste_ajp.protocol import ForwardRequest, HeadersTooLarge, LocalProtocolError
 from paste_ajp.settings import Settings
 from paste_ajp.wsgi.access import log_access
 from paste_ajp.wsgi.environ import Environ, EnvironBuilder, RequestRefused
@@ -32,6 +33,40 @@ Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 #: A spooled body up to this many bytes stays in memory.
 SPOOL_IN_MEMORY = 1 << 20
+
+
+class LoggedResponse(Response):
+    """A Response with a line in the access log, which tells how it has ended.
+
+    It is written when that is so: an application may go on for long after it, and what
+    the exchange holds go out long after the application.
+    """
+
+    __slots__ = ("started",)
+
+    #: By time.perf_counter(); None once the line is written, or sure to be.
+    started: float | None
+
+    def let_go(self) -> None:
+        """Have the connection serve others, where the response is out."""
+        if self.finished:
+            self.log()
+        super().let_go()
+
+    def log(self) -> None:
+        """Write the line, now or when nothing more goes out; once."""
+        started = self.started
+        if started is None:
+            return
+        self.started = None
+        exchange = self.exchange
+        unsent = exchange.unsent
+        if unsent is None:
+            _log(exchange.request, self.status, self.body_bytes, started)
+        else:
+            unsent.on_end = partial(
+                _log, exchange.request, self.status, self.body_bytes, started
+            )
 
 
 class Task:
@@ -56,11 +91,17 @@ class Task:
         Where the response's exchange is another than this one, that was let go, and is
         the caller's no more.
         """
-        started = time.perf_counter() if self._logs_access else 0.0
         request = exchange.request
-        response = Response(
-            exchange, self._packet_size, self._strict, request.method == "HEAD"
-        )
+        is_head = request.method == "HEAD"
+        response: Response
+        logged: LoggedResponse | None = None
+        if not self._logs_access:
+            response = Response(exchange, self._packet_size, self._strict, is_head)
+        else:
+            response = logged = LoggedResponse(
+                exchange, self._packet_size, self._strict, is_head
+            )
+            logged.started = time.perf_counter()
         spooled: IO[bytes] | None = None
         try:
             environ = self._environs.build(request, exchange)
@@ -98,13 +139,8 @@ class Task:
                 spooled.close()
             except BaseException as error:  # noqa: BLE001 - the application had the file
                 self._application_failed(error, response)
-        if self._logs_access:
-            log_access(
-                request,
-                status=response.status,
-                body_bytes=response.body_bytes,
-                seconds=time.perf_counter() - started,
-            )
+        if logged is not None:
+            logged.log()
         return response
 
     # -- when something goes wrong ----------------------------------------------
@@ -161,6 +197,22 @@ class Task:
         except FrontEndGone as gone:
             protocol_log.info("%s: %s", _name(response), gone)
             response.exchange.abort()
+
+
+def _log(
+    request: ForwardRequest,
+    status: int,
+    body_bytes: int,
+    started: float,
+    missing: int = 0,
+) -> None:
+    """Log a request whose response has ended, `missing` bytes of body short."""
+    log_access(
+        request,
+        status=status,
+        body_bytes=body_bytes - missing,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def _is_exhausted(result: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import pytest
@@ -116,6 +117,38 @@ def test_slow_front_end_gets_all_while_the_application_goes_on(serve, busy):
         slow.send(forward("GET", "/large"))
         busy.wait_for()
         assert slow.answer().body == BODY
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_access_is_logged_when_the_response_has_ended(serve, busy, way, caplog):
+    caplog.set_level(logging.INFO, "paste_ajp.access")
+    site = serve(busy, check=False, threads=2, access_log=True)
+    with site.connect() as front_end:
+        body = front_end.ask("GET", way).body
+        busy.wait_for()
+        wait_until(lambda: caplog.messages)
+        assert f'"GET {way} HTTP/1.1" 200 {len(body)} ' in caplog.text
+        busy.open.set()
+        assert front_end.ask().body == b"hello"
+        wait_until(lambda: len(caplog.messages) > 1)
+    assert ['"GET / ' in line for line in caplog.messages] == [False, True]
+
+
+def test_access_is_logged_when_all_is_sent_and_not_when_the_application_ends(
+    serve, busy, caplog
+):
+    caplog.set_level(logging.INFO, "paste_ajp.access")
+    site = serve(busy, check=False, threads=1, access_log=True)
+    with site.connect() as slow:
+        slow.send(forward("GET", "/large"))
+        busy.wait_for()
+        busy.open.set()
+        wait_until(lambda: site.server._crew.busy_workers() == [])
+        assert caplog.messages == []
+        assert slow.answer().body == BODY
+        wait_until(lambda: caplog.messages)
+    (line,) = caplog.messages
+    assert f'"GET /large HTTP/1.1" 200 {len(BODY)} ' in line
 
 
 def test_request_that_comes_while_the_only_thread_goes_on_waits_for_it(serve, busy):

@@ -303,8 +303,16 @@ SCENARIOS: Final = {
     "left amid a write": Scenario(
         on_one_each(leave_amid_the_response), failing.write_for_ever
     ),
+    # Without write_timeout: some of them would set a timer, which keeps a channel.
     "left amid a file": Scenario(
-        on_one_each(leave_amid_the_response), send_file(LARGE_FILE_BYTES)
+        on_one_each(leave_amid_the_response),
+        send_file(LARGE_FILE_BYTES),
+        {"write_timeout": 0},
+    ),
+    "left amid a file that is logged at its end": Scenario(
+        on_one_each(leave_amid_the_response),
+        send_file(LARGE_FILE_BYTES),
+        {"access_log": True, "write_timeout": 0},
     ),
     "left amid a file without descriptor": Scenario(
         on_one_each(leave_amid_the_response), send_zeros

@@ -8,6 +8,8 @@ import os
 import re
 import select
 import socket
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -217,6 +219,110 @@ def test_where_nothing_may_be_sent_later_a_thread_waits(
         assert slow.answer().body == BODY
         assert other.answer().body == b"hello"
         assert slow.ask().body == b"hello"
+
+
+def access_lines(caplog):
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "paste_ajp.access"
+    ]
+
+
+def logged(caplog):
+    """Wait for the one line in the access log; return its bytes and its seconds."""
+    wait_until(lambda: access_lines(caplog))
+    (line,) = access_lines(caplog)
+    found = re.search(r'" 200 ([0-9]+) "-" "-" ([0-9.]+)$', line)
+    return int(found[1]), float(found[2])
+
+
+@pytest.mark.parametrize("uri", BODIES)
+def test_access_is_logged_when_all_is_sent_with_the_whole_time(
+    serve, big, uri, caplog, monkeypatch
+):
+    caplog.set_level(logging.INFO)
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    site = serve(big, check=False, threads=1, access_log=True)
+    slow = begin(site, uri)
+    now[0] = 90.0
+    assert access_lines(caplog) == []
+    assert slow.answer().body == BODY
+    assert logged(caplog) == (SIZE, 90.0)
+
+
+def read_some(front_end, size=1 << 20):
+    """Take a part of a response, and leave; return what came of the body."""
+    head = front_end.receive()
+    assert isinstance(head, SendHeaders)
+    got = 0
+    while got < size:
+        got += len(front_end.receive().data)
+    front_end.close()
+    return got
+
+
+@pytest.mark.parametrize("uri", BODIES)
+@pytest.mark.parametrize(
+    ("threads", "settings", "engine"),
+    [
+        pytest.param(1, {}, {}, id="later"),
+        pytest.param(2, {"max_unsent": 0}, {}, id="by a thread"),
+        pytest.param(2, {}, {"poller": SelectPoller}, id="select"),
+    ],
+)
+def test_access_log_has_the_bytes_that_went_out_where_the_front_end_leaves(
+    serve, big, uri, caplog, threads, settings, engine
+):
+    caplog.set_level(logging.INFO)
+    site = serve(
+        big, check=False, threads=threads, access_log=True, engine=engine, **settings
+    )
+    slow = site.connect()
+    slow.send(forward("GET", uri))
+    got = read_some(slow)
+    body_bytes, _ = logged(caplog)
+    assert got <= body_bytes < SIZE
+    wait_until(lambda: not site.server._channels)
+    assert site.server._unsent == 0
+
+
+def test_access_log_has_the_bytes_that_went_out_until_write_timeout(serve, big, caplog):
+    caplog.set_level(logging.INFO)
+    site = serve(big, check=False, threads=1, access_log=True, write_timeout=0.2)
+    slow = begin(site, "/list")
+    body_bytes, _ = logged(caplog)
+    assert isinstance(slow.receive(), SendHeaders)
+    got = 0
+    with suppress(EOFError):
+        while True:
+            got += len(slow.receive().data)
+    # The last packet came in part.
+    assert got <= body_bytes < got + 8184
+
+
+@pytest.mark.parametrize("graceful", [True, False])
+def test_access_log_has_the_bytes_that_went_out_until_the_stop(
+    serve, big, caplog, graceful
+):
+    caplog.set_level(logging.INFO)
+    site = serve(big, check=False, threads=1, access_log=True, graceful_timeout=0.2)
+    begin(site, "/file")
+    site.stop(graceful)
+    body_bytes, _ = logged(caplog)
+    assert 0 < body_bytes < SIZE
+
+
+def test_access_log_has_the_bytes_of_a_file_that_is_cut_short(serve, big, caplog):
+    caplog.set_level(logging.INFO)
+    site = serve(big, check=False, threads=1, access_log=True)
+    slow = begin(site, "/file", attributes={"query_string": "keep"})
+    os.truncate(big.path, SIZE // 2)
+    assert isinstance(slow.receive(), SendHeaders)
+    with pytest.raises(EOFError):
+        slow.answer()
+    assert logged(caplog)[0] == SIZE // 2
 
 
 @pytest.mark.parametrize("uri", BODIES)

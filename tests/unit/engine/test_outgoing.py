@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import pytest
 
@@ -71,6 +72,9 @@ class Batches:
 
     def close(self):
         self.closed += 1
+
+    def missing(self, unsent):
+        return f"{unsent} of the last batch"
 
 
 def send(outgoing, sock, most=math.inf):
@@ -154,7 +158,7 @@ def test_error_of_a_batch_comes_through_and_nothing_follows():
     with pytest.raises(ValueError, match="cut short"):
         send(outgoing, sock)
     assert sock.got == b"one"
-    outgoing.close()
+    outgoing.end()
     assert batches.closed == 1
 
 
@@ -165,5 +169,37 @@ def test_batches_are_detached_unless_they_are_through():
     assert batches.detached == 1
     assert send(outgoing, Socket(100, 100)) is True
     outgoing.detach()
-    outgoing.close()
+    outgoing.end()
     assert (batches.detached, batches.closed) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "missing"),
+    [(0, 5), (2, 5), (3, 4), (4, 3), (5, 3), (6, 2), (7, 1), (8, 0), (9, 0)],
+)
+def test_end_is_told_with_the_bytes_of_body_that_are_missing(sent, missing):
+    body = memoryview(b"cdfgh")
+    outgoing = Outgoing([b"ab", body[:2], b"e", body[2:], b"END"])
+    told = []
+    outgoing.on_end = told.append
+    with pytest.raises(BlockingIOError):
+        send(outgoing, Socket(*[1] * sent))
+    outgoing.end()
+    assert told == [missing]
+
+
+@pytest.mark.parametrize(
+    ("takes", "missing"),
+    [
+        pytest.param([], 3, id="nothing"),
+        pytest.param([5], 2, id="in the first batch"),
+        pytest.param([7, 1], 2, id="in the last batch"),
+        pytest.param([7, 3], 0, id="before the end"),
+        pytest.param([7, 6], 0, id="all"),
+    ],
+)
+def test_batches_say_what_is_missing_themselves(takes, missing):
+    outgoing = Outgoing([b"head"], 0, Batches(b"one", b"two"), b"END")
+    with suppress(BlockingIOError):
+        send(outgoing, Socket(*takes))
+    assert outgoing.missing() == f"{missing} of the last batch"

@@ -62,6 +62,7 @@ class FakeExchange:
         self.aborted = False
         self.reads = 0
         self.may_reuse = True
+        self.unsent = None
         self._body = list(body)
         self._gone_after = gone_after
 

@@ -245,6 +245,45 @@ def test_detached_file_may_be_closed(path):
         os.fstat(descriptor)
 
 
+@pytest.mark.parametrize("limit", [None, 540000])
+def test_what_has_not_gone_out_is_told_byte_by_byte(path, limit):
+    path.write_bytes(pattern(540000))
+    with path.open("rb") as file:
+        packets = FileWrapper(file).packets(8192, limit)
+        assert packets.missing(0) == 540000
+        before = 0
+        for batch in packets:
+            wire = bytes(batch)
+            heads = range(0, len(wire), 8192)
+            body = {
+                place
+                for head in heads
+                for place in range(head + 7, min(head + 8192, len(wire)) - 1)
+            }
+            sent = 0
+            for place in range(len(wire)):
+                if place % 8192 in (0, 6, 7, 8, 9, 8190, 8191):
+                    missing = packets.missing(len(wire) - place)
+                    assert missing == 540000 - before - sent
+                sent += place in body
+            before += sent
+            assert packets.missing(0) == 540000 - before
+    assert before == 540000
+
+
+def test_file_that_has_grown_or_shrunk_lacks_what_was_expected_of_it(path):
+    path.write_bytes(pattern(1000))
+    with path.open("rb") as file:
+        packets = FileWrapper(file).packets(8192, None)
+        path.write_bytes(pattern(1100))
+        next(packets)
+        assert packets.missing(0) == -100
+        packets = FileWrapper(file).packets(8192, None)
+        path.write_bytes(pattern(900))
+        next(packets)
+        assert packets.missing(0) == 200
+
+
 def test_wrapper_is_an_iterable_over_blocks():
     wrapper = FileWrapper(io.BytesIO(b"abcdefg"), 3)
     assert list(wrapper) == [b"abc", b"def", b"g"]

@@ -10,6 +10,7 @@ from paste_ajp.protocol import (
 )
 from paste_ajp.wsgi import response as module
 from paste_ajp.wsgi.exchange import FrontEndGone
+from paste_ajp.wsgi.file_wrapper import FileWrapper
 from paste_ajp.wsgi.response import (
     LEARNT,
     LEARNT_LENGTH,
@@ -623,6 +624,44 @@ def test_front_end_that_leaves_is_reported(size):
         response.start_response("200 OK", [TEXT])
         with pytest.raises(FrontEndGone):
             response.send_result(Pieces(pattern(size), b"more"))
+
+
+class Leaving(FakeExchange):
+    """Its front end leaves amid a response that is finished with."""
+
+    missing = None
+
+    def finish_gathered(self, buffers, size):
+        gone = FrontEndGone("the front end is gone: Broken pipe")
+        gone.missing = self.missing
+        raise gone
+
+    def finish_batches(self, head, batches):
+        self.finish_gathered([], 0)
+
+
+@pytest.mark.parametrize(
+    ("missing", "body_bytes"), [(None, 0), (400000, 0), (1, 399999), (0, 400000)]
+)
+@pytest.mark.parametrize("way", ["list", "pieces", "file"])
+def test_what_did_not_reach_the_front_end_does_not_count(
+    tmp_path, missing, body_bytes, way
+):
+    path = tmp_path / "file"
+    path.write_bytes(pattern(400000))
+    exchange = Leaving(forward())
+    exchange.missing = missing
+    response = Response(exchange, 8192)
+    response.start_response("200 OK", [length(400000)])
+    with path.open("rb") as file:
+        results = {
+            "list": [pattern(400000)],
+            "pieces": Pieces(pattern(400000)),
+            "file": FileWrapper(file),
+        }
+        with pytest.raises(FrontEndGone):
+            response.send_result(results[way])
+    assert response.body_bytes == body_bytes
 
 
 def test_large_pieces_are_flushed_once_each():

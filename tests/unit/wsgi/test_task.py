@@ -21,10 +21,13 @@ from tests.unit.wsgi.fake_exchange import PORT, FakeExchange, forward
 TEXT = ("Content-Type", "text/plain")
 
 
-def run(application, *, request=None, body=(), gone_after=None, **settings):
+def run(
+    application, *, request=None, body=(), gone_after=None, unsent=None, **settings
+):
     """Serve one exchange, and return it."""
     parsed = Settings.parse(settings)
     exchange = FakeExchange(request, body, gone_after)
+    exchange.unsent = unsent
     environs = EnvironBuilder(parsed, file_wrapper=FileWrapper)
     exchange.status = Task(application, parsed, environs).serve(exchange).status
     return exchange
@@ -497,3 +500,76 @@ def test_access_log_of_a_failure_tells_its_status(caplog):
     caplog.set_level(logging.INFO, "paste_ajp.access")
     run(failing_in_call, access_log=True)
     assert '"GET / HTTP/1.1" 500 ' in caplog.records[-1].getMessage()
+
+
+def access_lines(caplog):
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "paste_ajp.access"
+    ]
+
+
+class Rest:
+    on_end = None
+
+
+def test_access_is_logged_when_all_has_gone_out(caplog):
+    caplog.set_level(logging.INFO, "paste_ajp.access")
+    rest = Rest()
+    run(answering([b"abc"]), access_log=True, unsent=rest)
+    assert access_lines(caplog) == []
+    rest.on_end(0)
+    (line,) = access_lines(caplog)
+    assert '"GET / HTTP/1.1" 200 3 ' in line
+
+
+def test_access_log_counts_what_has_gone_out(caplog):
+    caplog.set_level(logging.INFO, "paste_ajp.access")
+    rest = Rest()
+    run(answering([b"abc"]), access_log=True, unsent=rest)
+    rest.on_end(2)
+    (line,) = access_lines(caplog)
+    assert '"GET / HTTP/1.1" 200 1 ' in line
+
+
+@pytest.mark.parametrize("piece", [b"abc", b"x" * 100000], ids=["small", "large"])
+def test_access_is_logged_before_the_application_goes_on(caplog, piece):
+    caplog.set_level(logging.INFO, "paste_ajp.access")
+    seen = []
+
+    def go_on():
+        seen.append(len(access_lines(caplog)))
+        raise LookupError("too late")
+
+    result = Result(piece, on_close=go_on)
+    length = "Content-Length", str(len(piece))
+    run(answering(result, headers=[length]), access_log=True)
+    assert seen == [1]
+    (line,) = access_lines(caplog)
+    assert f'"GET / HTTP/1.1" 200 {len(piece)} ' in line
+    assert "failed after its response was complete" in caplog.text
+
+
+def test_access_is_logged_when_all_has_gone_out_though_the_application_goes_on(caplog):
+    caplog.set_level(logging.INFO, "paste_ajp.access")
+    rest = Rest()
+    seen = []
+
+    def go_on():
+        seen.append(len(access_lines(caplog)))
+        rest.on_end(1)
+        seen.append(len(access_lines(caplog)))
+
+    result = Result(b"x" * 100000, on_close=go_on)
+    length = "Content-Length", "100000"
+    run(answering(result, headers=[length]), access_log=True, unsent=rest)
+    assert seen == [0, 1]
+    (line,) = access_lines(caplog)
+    assert '"GET / HTTP/1.1" 200 99999 ' in line
+
+
+def test_where_no_access_is_logged_nobody_waits_for_the_end():
+    rest = Rest()
+    run(answering([b"abc"]), unsent=rest)
+    assert rest.on_end is None
