@@ -244,7 +244,7 @@ class Server:
             if settings.processes > 1
             else "",
         )
-        most, limit_name = room_for_connections(settings)
+        most, limit_name, _ = room_for_connections(settings)
         if most < settings.max_connections:
             server_log.info(
                 "at most %d connections%s, not max_connections = %d, for %s",

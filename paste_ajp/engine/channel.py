@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from paste_ajp.engine.afterwards import Afterwards
-from paste_ajp.engine.outgoing import CAN_GATHER, GATHERED, Outgoing
+from paste_ajp.engine.outgoing import CAN_GATHER, FILE_HELD, GATHERED, Outgoing
 from paste_ajp.engine.traced import TracedSocket, Tracer
 from paste_ajp.logs import (
     MAY_REPEAT,
@@ -55,7 +55,6 @@ from paste_ajp.wsgi.exchange import (
     Exchange,
     FrontEndGone,
 )
-from paste_ajp.wsgi.file_wrapper import BATCH
 from paste_ajp.wsgi.response import error_packets, error_page
 
 if TYPE_CHECKING:
@@ -67,10 +66,6 @@ BODY_BYTES: Final = 65536
 
 #: Bytes of a response that are sent before others get their turn.
 SENDING_TURN: Final = 4 << 20
-
-#: What a response that is sent later counts for where its bytes are in a file: the
-#: buffer that they are read to.
-FILE_HELD: Final = BATCH
 
 #: Bytes and seconds for which a closing connection is listened to. Source: AJP notes
 #: 8.4: closing with unread bytes sends a reset, which may overtake the answer. The
@@ -793,7 +788,7 @@ class Channel:
                     return
             except BlockingIOError:
                 pass
-            if self._server.hold_unsent(held):
+            if self._server.hold_unsent(held, outgoing.is_file):
                 outgoing.held = held
                 try:
                     outgoing.detach()
@@ -804,7 +799,7 @@ class Channel:
                         self._name(),
                         error,
                     )
-                    self._server.drop_unsent(held)
+                    self._server.drop_unsent(held, outgoing.is_file)
                 else:
                     self.unsent = outgoing
                     return
@@ -861,7 +856,7 @@ class Channel:
     def _end_unsent(self) -> None:
         outgoing, self.unsent = self.unsent, None
         if outgoing is not None:
-            self._server.drop_unsent(outgoing.held)
+            self._server.drop_unsent(outgoing.held, outgoing.is_file)
             outgoing.end()
 
     def _name(self) -> str:

@@ -14,11 +14,16 @@ from itertools import accumulate
 from typing import Final
 
 from paste_ajp.wsgi.exchange import Batches
+from paste_ajp.wsgi.file_wrapper import BATCH
 
 CAN_GATHER: Final = hasattr(socket.socket, "sendmsg")
 
 #: Buffers that one sendmsg() takes: POSIX's IOV_MAX is 1024 everywhere.
 GATHERED: Final = 1024
+
+#: What a response that is sent later counts for where its bytes are in a file: the
+#: buffer that they are read to.
+FILE_HELD: Final = BATCH
 
 
 class Outgoing:
@@ -35,6 +40,7 @@ class Outgoing:
         "_first",
         "_source",
         "held",
+        "is_file",
         "on_end",
         "sent",
     )
@@ -51,6 +57,7 @@ class Outgoing:
         self._batches = self._source = batches  # the former until the last is here
         self._end = end
         self.held = 0  # bytes of memory that its owner has been granted for it
+        self.is_file = batches is not None
         self.sent = 0  # bytes, in all
         #: See wsgi.exchange.Unsent.
         self.on_end: Callable[[int], None] | None = None

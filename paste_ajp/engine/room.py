@@ -1,5 +1,8 @@
 """How many connections a process may have, and which one goes when others wait.
 
+A process has so many descriptors. Of these the application is left some, files that are
+sent without a thread (outgoing.py) have a few, and the rest is for connections.
+
 Front ends keep connections for hours without using them, so that a server whose
 places are all taken may have nothing to do, while requests wait in the backlog. Then
 
@@ -18,8 +21,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from paste_ajp.engine.outgoing import FILE_HELD
 from paste_ajp.settings import Settings
 
 if sys.platform != "win32":
@@ -40,21 +44,40 @@ LOOK: Final = 100
 RESERVE: Final = 64
 RESERVE_OF_THREAD: Final = 4
 
+#: Files that are sent without a thread have one of so many descriptors at the most.
+SHARE_OF_FILES: Final = 8
 
-def room_for_connections(settings: Settings) -> tuple[int, str]:
-    """Say how many connections may be open, and what limits them; 0 for no limit.
+
+class Room(NamedTuple):
+    """How many connections may be open, 0 for no limit, and what limits them.
+
+    Of these, `files` may have a file each that is sent without a thread.
+    """
+
+    connections: int
+    limit_name: str
+    files: int
+
+
+def room_for_connections(settings: Settings) -> Room:
+    """Share out what descriptors there are.
 
     A soft limit of descriptors is raised for that as far as the hard one allows: the
     usual soft limit of 1024 is there for programs that call select().
     """
     most, name = settings.max_connections, "max_connections"
     reserve = RESERVE + RESERVE_OF_THREAD * settings.threads
-    limit = _raise_descriptor_limit(most + reserve if most else 0)
+    files = settings.max_unsent // FILE_HELD
+    if most:
+        files = min(files, most)
+    limit = _raise_descriptor_limit(most + reserve + files if most else 0)
     if limit:
         reserve = min(limit // 4, reserve)
-        if not most or limit - reserve < most:
-            most, name = limit - reserve, f"the limit of {limit} descriptors"
-    return most, name
+        files = min(limit // SHARE_OF_FILES, files)
+        left = limit - reserve - files
+        if not most or left < most:
+            most, name = left, f"the limit of {limit} descriptors"
+    return Room(most, name, files)
 
 
 def _raise_descriptor_limit(wanted: int) -> int:

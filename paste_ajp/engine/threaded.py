@@ -159,6 +159,8 @@ class ThreadedServer:
         self._wakes_all = False  # shall no thread wait at the poller any more?
         self._unsent = 0  # see hold_unsent()
         self._most_unsent = 0
+        self._unsent_files = 0  # how many descriptors that takes
+        self._most_unsent_files = 0
         #: How many connections are to end with their next response.
         self.surplus = 0
         self._share = share
@@ -220,7 +222,8 @@ class ThreadedServer:
             file_wrapper=FileWrapper,
         )
         self._task = Task(self.application, settings, environs)
-        self._most_connections, self._limit_name = room_for_connections(settings)
+        room = room_for_connections(settings)
+        self._most_connections, self._limit_name, self._most_unsent_files = room
         self._poller = self._make_poller(self._idle)
         self._wait = self._poller.wait
         if self._poller.tells_writable:
@@ -550,21 +553,26 @@ class ThreadedServer:
         assert self._poller is not None  # start() made it
         self._poller.watch_writes(channel.fd)
 
-    def hold_unsent(self, size: int) -> bool:
+    def hold_unsent(self, size: int, is_file: bool) -> bool:
         """May `size` bytes of a response be kept until its front end takes them?
 
-        What is granted has to be given back by drop_unsent().
+        `is_file`: a descriptor is kept, too. What is granted has to be given back by
+        drop_unsent().
         """
         with self._lock:
-            if self._unsent + size > self._most_unsent:
+            if self._unsent + size > self._most_unsent or (
+                is_file and self._unsent_files >= self._most_unsent_files
+            ):
                 return False
             self._unsent += size
+            self._unsent_files += is_file
             return True
 
-    def drop_unsent(self, size: int) -> None:
+    def drop_unsent(self, size: int, is_file: bool) -> None:
         """Give back what hold_unsent() has granted."""
         with self._lock:
             self._unsent -= size
+            self._unsent_files -= is_file
 
     # -- what workers do ------------------------------------------------------------
 

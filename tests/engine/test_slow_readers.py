@@ -14,8 +14,8 @@ from contextlib import suppress
 import pytest
 
 from paste_ajp.engine import channel as channel_module
-from paste_ajp.engine.channel import FILE_HELD, Phase
-from paste_ajp.engine.outgoing import Outgoing
+from paste_ajp.engine.channel import Phase
+from paste_ajp.engine.outgoing import FILE_HELD, Outgoing
 from paste_ajp.engine.poller import SelectPoller
 from paste_ajp.engine.threaded import ThreadedServer
 from paste_ajp.protocol import SendHeaders
