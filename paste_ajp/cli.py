@@ -8,25 +8,20 @@ stderr; an application that fails while it is imported shows its traceback too.
 from __future__ import annotations
 
 import argparse
-import configparser
 import importlib
 import logging
-import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
-from urllib.parse import quote
 
 from paste_ajp import options
 from paste_ajp.commands.output import forget_stdout
 from paste_ajp.engine.signals import Start, StopAsked, let_in_stops, starting
 from paste_ajp.logs import log_to_stderr, server_log
-from paste_ajp.options import SettingError, telling
+from paste_ajp.options import SettingError
 from paste_ajp.serving import (
     BindError,
     ChildrenFailed,
@@ -36,26 +31,23 @@ from paste_ajp.serving import (
     demand_secret,
 )
 from paste_ajp.settings import Settings
+from paste_ajp.targets import (
+    IniTarget,
+    LoadError,
+    ModuleTarget,
+    UsageError,
+    find_target,
+)
 from paste_ajp.version import VERSION
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
-
-    from paste_ajp.inifile import ServerSection
 
 PROG = "paste-ajp"
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-
-
-class UsageError(Exception):
-    """What was asked for makes no sense; the text says why."""
-
-
-class LoadError(Exception):
-    """An application that cannot be had; the text may have several lines."""
 
 
 class Command(NamedTuple):
@@ -371,278 +363,6 @@ def kept(written: Mapping[str, object], flags: Mapping[str, object]) -> dict[str
         overridden |= {"secret", "secret_file"}
     spellings = Settings.spellings(written)
     return {name: own for name, own in spellings.items() if name not in overridden}
-
-
-# -- What can be served
-
-
-def find_target(
-    text: str, variables: Sequence[str] = (), server_name: str | None = None
-) -> IniTarget | ModuleTarget:
-    """Tell an INI file from a module. Raises UsageError for neither."""
-    path, _, name = text.partition("#")
-    if Path(path).is_file() or Path(path).suffix in (".ini", ".cfg", ".conf"):
-        return IniTarget(path, name or None, server_name, _as_pairs(variables))
-    match = re.fullmatch(r"([\w.]+):([\w.]+)(\(\))?", text)
-    if not match:
-        raise UsageError(
-            f"{text}: expected an INI file, module:attribute or module:factory()"
-        )
-    if variables or server_name:
-        raise UsageError(f"{text}: name=value and --server-name are for INI files")
-    return ModuleTarget(match[1], match[2], is_factory=bool(match[3]))
-
-
-def _as_pairs(variables: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for variable in variables:
-        name, separator, value = variable.partition("=")
-        if not (separator and name):
-            raise UsageError(f"{variable}: expected name=value")
-        pairs[name] = value
-    return pairs
-
-
-class IniTarget:
-    """An application in an INI file, which may have a server section for us."""
-
-    def __init__(
-        self,
-        path: str,
-        app_name: str | None,
-        server_name: str | None,
-        variables: Mapping[str, str],
-    ) -> None:
-        self._path = path
-        self._app_name = app_name
-        self._server_name = server_name
-        self._variables = dict(variables)
-        self._absolute = str(Path(path).resolve())
-        from paste_ajp import inifile
-
-        try:
-            self._file = inifile.IniFile(self._absolute, self._variables)
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}") from error
-        except (UnicodeDecodeError, configparser.Error) as error:
-            raise UsageError(f"{path}: {_one_line(error)}") from error
-
-    def __str__(self) -> str:
-        return f"{self._path}#{self._app_name}" if self._app_name else self._path
-
-    def set_up_logging(self) -> None:
-        """Do as ``[loggers]`` of the file says, where there is one."""
-        from paste_ajp.inifile import WrongReference
-
-        try:
-            self._file.set_up_logging()
-        except WrongReference:
-            raise
-        except Exception as error:  # handlers are code of anybody's
-            problem = f"{type(error).__name__}: {_one_line(error)}"
-            raise UsageError(f"{self._path}: [loggers]: {problem}") from error
-
-    @property
-    def place(self) -> str:
-        """The file, and the section in it if there is one."""
-        return f"{self._path} [{self._section.name}]" if self._section else self._path
-
-    @property
-    def has_section(self) -> bool:
-        """Whether the server section is meant for us."""
-        return self._section is not None and self._section.is_ours
-
-    @cached_property
-    def written_settings(self) -> dict[str, object]:
-        """What the server section says, when it is meant for us.
-
-        Raises UsageError when it cannot be read, or was asked for and is missing, or
-        names a server that we do not have, and SettingError, which names the section,
-        for a wrong setting.
-        """
-        section = self._section
-        if section is None or not section.is_ours:
-            return {}
-        from paste_ajp import deploy, inifile
-
-        problem = inifile.problem_of(section.code)
-        if problem:
-            raise UsageError(f"{self.place}: {section.code}: {problem}")
-        translate = deploy.in_thread_terms
-        if "fork" in section.code:
-            translate = deploy.in_fork_terms
-        with telling(place=self.place):
-            written: dict[str, object] = translate(section.stated)
-            Settings.parse(written)
-        return written
-
-    @cached_property
-    def _section(self) -> ServerSection | None:
-        """The server section; None where there is no main one and none is asked for."""
-        names = self._file.server_names()
-        if self._server_name is None and not {None, "main"} & set(names):
-            return None
-        try:
-            return self._file.server(self._server_name)
-        except (LookupError, OSError, configparser.Error) as error:
-            raise UsageError(f"{self._path}: {_one_line(error)}") from error
-
-    def tell_of_defaults(self, settings: Settings) -> None:
-        """Log that the file has no settings for us, where that is so.
-
-        Not where they are read: children do that too, each for itself.
-        """
-        if self.has_section:
-            return
-        section = self._section
-        names = [f"[server:{name}]" for name in self._file.server_names()]
-        level = logging.WARNING
-        if section is not None:
-            code = section.code or "another server"
-            reason = f"[{section.name}] is for {code}; its settings are not used"
-            advice = "--server-name names another section"
-        elif names:
-            reason = f"no [server:main], and --server-name is not given for {names[0]}"
-            if len(names) > 1:
-                reason += f" or {', '.join(names[1:])}"
-            advice = "give it, or write [server:main] with use = egg:paste_ajp"
-        else:
-            level = logging.INFO
-            reason = "no [server:main]"
-            advice = "for other settings write one, with use = egg:paste_ajp"
-        server_log.log(
-            level,
-            "%s: %s: flags and defaults hold, on %s (%s)",
-            self._path,
-            reason,
-            ", ".join(map(str, settings.addresses)),
-            advice,
-        )
-
-    def choose(self, app_name: str) -> None:
-        """Load the application of that name, unless the command line names one."""
-        self._app_name = self._app_name or app_name or None
-
-    def load(self) -> WSGIApplication:
-        """Load the application. Raises LoadError."""
-        from paste.deploy import loadapp
-
-        uri = f"config:{quote(self._absolute)}"
-        from paste_ajp.inifile import WrongReference, naming_the_option
-
-        try:
-            with naming_the_option():
-                application: WSGIApplication = loadapp(
-                    uri, name=self._app_name, global_conf=self._variables
-                )
-        except WrongReference:
-            raise
-        except (Exception, SystemExit) as error:  # whatever an application raises
-            raise LoadError(_traced(str(self), error)) from error
-        return application
-
-
-@dataclass(frozen=True)
-class ModuleTarget:
-    """An application in a module, or what a function in it gives back."""
-
-    module: str
-    attribute: str
-    is_factory: bool
-
-    def __str__(self) -> str:
-        return f"{self.module}:{self.attribute}{'()' if self.is_factory else ''}"
-
-    def set_up_logging(self) -> None:
-        """Leave logging to the default."""
-
-    def tell_of_defaults(self, settings: Settings) -> None:
-        """Log nothing: nobody looks for settings in a module."""
-
-    def choose(self, app_name: str) -> None:
-        """Refuse the name of an application: this one has no others beside it."""
-        if app_name:
-            raise UsageError(f"{self}: --app-name is for INI files")
-
-    @property
-    def written_settings(self) -> dict[str, object]:
-        """No settings: a module has none."""
-        return {}
-
-    @property
-    def place(self) -> str:
-        """No place for them, either."""
-        return ""
-
-    @property
-    def has_section(self) -> bool:
-        """No section."""
-        return False
-
-    def load(self) -> WSGIApplication:
-        """Import the application. Raises LoadError."""
-        found: object = self._import()
-        path = self.module
-        for name in self.attribute.split("."):
-            if not hasattr(found, name):
-                hint = options.did_you_mean(name, dir(found))
-                raise LoadError(f"cannot load {self}: {path} has no {name}{hint}")
-            found = getattr(found, name)
-            path = f"{path}.{name}"
-        if self.is_factory:
-            if not callable(found):
-                raise LoadError(f"cannot load {self}: {path} cannot be called")
-            try:
-                found = found()
-            except (Exception, SystemExit) as error:  # whatever a factory raises
-                raise LoadError(_traced(str(self), error)) from error
-        if not callable(found):
-            raise LoadError(
-                f"cannot load {self}: a {type(found).__name__} is no WSGI application"
-            )
-        return found
-
-    def _import(self) -> object:
-        try:
-            return importlib.import_module(self.module)
-        except (Exception, SystemExit) as error:  # whatever a module raises
-            if isinstance(error, ModuleNotFoundError) and self._is_missing(error.name):
-                raise LoadError(
-                    f"cannot load {self}: no module named {error.name}"
-                ) from error
-            raise LoadError(_traced(str(self), error)) from error
-
-    def _is_missing(self, name: str | None) -> bool:
-        """Tell the module that was asked for from one that it imports in vain."""
-        return name is not None and f"{self.module}.".startswith(f"{name}.")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
-def _traced(target: str, error: BaseException) -> str:
-    """Say that ``target`` failed, with the frames that are the application's."""
-    said = f"cannot load {target}: {type(error).__name__}: {_one_line(error)}"
-    traced = traceback.TracebackException.from_exception(error)
-    is_told = isinstance(error, SyntaxError)  # it has its place in its text
-    link: traceback.TracebackException | None = traced
-    while link is not None:
-        link.stack = traceback.StackSummary.from_list(
-            [frame for frame in link.stack if not _is_machinery(frame.filename)]
-        )
-        is_told = is_told or bool(link.stack)
-        link = link.__cause__ or link.__context__
-    return f"{said}\n{''.join(traced.format()).rstrip()}" if is_told else said
-
-
-def _is_machinery(filename: str) -> bool:
-    parts = Path(filename).parts
-    return (
-        filename.startswith("<frozen importlib")
-        or filename in (__file__, importlib.__file__)
-        or parts[-3:-1] in (("paste", "deploy"), ("importlib", "metadata"))
-    )
 
 
 # -- settings

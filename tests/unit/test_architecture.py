@@ -45,6 +45,7 @@ ROWS: dict[str, set[str] | None] = {
     "serving": None,
     "deploy": None,
     "flup": None,
+    "targets": None,
     "commands": None,
     "cli": None,
     "testing": None,
@@ -117,9 +118,9 @@ LATE = {
     # Needs the extra `http`, and the time to load it, only where the setting is on.
     ("serving.py", "paste_ajp.http_door"),
     # Start and memory: what most servers never use takes 60 ms and 5 MB together.
-    ("cli.py", "paste.deploy"),
-    ("cli.py", "paste_ajp.deploy"),
-    ("cli.py", "paste_ajp.inifile"),
+    ("targets.py", "paste.deploy"),
+    ("targets.py", "paste_ajp.deploy"),
+    ("targets.py", "paste_ajp.inifile"),
     ("engine/admission.py", "hmac"),
     ("engine/balance.py", "tempfile"),
     ("engine/prefork.py", "subprocess"),

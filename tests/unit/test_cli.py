@@ -754,7 +754,7 @@ def test_causes_are_shown_without_our_frames(capsys):
     )
     _, error = fails(capsys, "serve", "web_app:app")
     assert "ZeroDivisionError" in error
-    assert "cli.py" not in error
+    assert "targets.py" not in error
 
 
 def test_address_that_is_taken_is_status_1(capsys, monkeypatch):
