@@ -35,10 +35,9 @@ from paste_ajp.options import (
     UnfitError,
     Whole,
     convert,
+    matched,
     option,
     rows_of,
-    spellings_of,
-    telling,
 )
 
 log = logging.getLogger("paste_ajp.gateway")
@@ -117,11 +116,10 @@ class GatewaySettings:
         """Convert what a person wrote; raises SettingError."""
         rows = rows_of(cls)
         by_name = {row.name: row for row in rows}
-        spellings = spellings_of(rows, given, {})
-        with telling(spellings=spellings):
+        with matched(rows, given, {}) as named:
             values = {
-                name: convert(name, by_name[name].convert, given[written])
-                for name, written in spellings.items()
+                name: convert(name, by_name[name].convert, value)
+                for name, value in named.items()
             }
             settings = cls(**values)
             settings._check()

@@ -210,10 +210,23 @@ def match_names(
     foreign: Mapping[str, str],
 ) -> dict[str, object]:
     """Bring the names of ``given`` to those of ``rows``; see :func:`spellings_of`."""
-    return {
-        name: given[written]
-        for name, written in spellings_of(rows, given, foreign).items()
-    }
+    with matched(rows, given, foreign) as named:
+        return named
+
+
+@contextmanager
+def matched(
+    rows: Sequence[Row],
+    given: Mapping[str, object],
+    foreign: Mapping[str, str],
+) -> Iterator[dict[str, object]]:
+    """Give what :func:`match_names` does; a SettingError within tells what was written.
+
+    Raises SettingError as :func:`spellings_of` does.
+    """
+    spellings = spellings_of(rows, given, foreign)
+    with telling(spellings=spellings):
+        yield {name: given[written] for name, written in spellings.items()}
 
 
 def spellings_of(

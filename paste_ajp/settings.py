@@ -39,10 +39,10 @@ from paste_ajp.options import (
     Whole,
     WholeNamePattern,
     convert,
+    matched,
     option,
     rows_of,
     spellings_of,
-    telling,
 )
 
 _ADDRESS: Final = "Where to listen"
@@ -497,9 +497,7 @@ class Settings:
 
         Raises SettingError, whose text says what to write in place of it.
         """
-        spellings = cls.spellings(given)
-        named = {name: given[written] for name, written in spellings.items()}
-        with telling(spellings=spellings):
+        with matched(cls.rows(), given, FOREIGN) as named:
             cls._check_listen(named)
             return cls(**named)  # type: ignore[arg-type]  # __post_init__ converts
 
@@ -530,9 +528,7 @@ class Settings:
 
     def replace(self, **changes: object) -> Settings:
         """Make a copy in which some settings differ, names in any spelling."""
-        spellings = self.spellings(changes)
-        named = {name: changes[written] for name, written in spellings.items()}
-        with telling(spellings=spellings):
+        with matched(self.rows(), changes, FOREIGN) as named:
             return dataclasses.replace(self, **named)  # type: ignore[arg-type]  # as above
 
     @property
