@@ -93,7 +93,8 @@ class _Parser(argparse.ArgumentParser):
     """
 
     fill: Callable[[argparse.ArgumentParser], None] | None = None
-    #: Whose flags may be spelled in any way, but given once.
+    #: Whose flags may be spelled in any way, but given once; ``typed`` of what is
+    #: parsed has the spellings.
     rows: Sequence[options.Row] = ()
 
     def complete(self) -> None:
@@ -112,12 +113,15 @@ class _Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse; what is unknown to a sub-command is its own error, not main's."""
         self.complete()
+        typed: dict[str, str] = {}
         if args is not None and self.rows:
             try:
-                args = options.spell_flags(args, self.rows)
+                args, typed = options.spell_flags(args, self.rows)
             except ValueError as error:
                 self.error(str(error))
         found, unknown = super().parse_known_args(args, namespace)
+        if self.rows:
+            found.typed = typed
         if unknown:
             self.error(self._unknown(unknown))
         return found, unknown
@@ -238,6 +242,7 @@ def _start_and_serve(arguments: argparse.Namespace, start: Start) -> int:
         tuple(arguments.variables),
         arguments.server_name,
         flags,
+        arguments.typed,
         arguments.verbose,
         here,
     )
@@ -276,6 +281,7 @@ class CommandLine:
     variables: tuple[str, ...]
     server_name: str | None
     flags: Mapping[str, object]
+    typed: Mapping[str, str]  # the flags as they were spelled
     is_verbose: bool
     folder: str
     reads_section: bool = False  # the INI file had one for us at the start
@@ -316,7 +322,7 @@ class CommandLine:
 
     @contextmanager
     def placing(self, target: IniTarget | ModuleTarget) -> Iterator[None]:
-        """Have a SettingError tell where it stands in a file, if not in the flags.
+        """Have a SettingError tell where it stands in a file, or which flag it is.
 
         Of the settings that it is about the first that was given at all decides.
         """
@@ -327,7 +333,7 @@ class CommandLine:
             about = (error.name, *error.beside)
             given = [name for name in about if name in {**written, **self.flags}]
             is_of_file = bool(given) and given[0] in written
-            told = error.spelled(written)
+            told = error.spelled({**self.typed, **written})
             raise (told.at(target.place) if is_of_file else told) from error.__cause__
 
     def application(self) -> WSGIApplication:

@@ -592,9 +592,12 @@ def add_flags(parser: argparse.ArgumentParser, rows: Iterable[Row]) -> None:
             )
 
 
-def spell_flags(words: Sequence[str], rows: Iterable[Row]) -> list[str]:
+def spell_flags(
+    words: Sequence[str], rows: Iterable[Row]
+) -> tuple[list[str], dict[str, str]]:
     """Bring flags in any spelling, aliases included, to that of :func:`add_flags`.
 
+    Also gives the names of the rows that have one, each with the flag as it was typed.
     Raises ValueError, which names both, where one setting is given twice.
     """
     known: dict[str, tuple[Row, str]] = {}
@@ -617,7 +620,7 @@ def spell_flags(words: Sequence[str], rows: Iterable[Row]) -> list[str]:
             raise ValueError(f"{row.flag} given twice, as {first} and as {flag}")
         given[row.name] = flag
         spelled[place] = own + separator + value
-    return spelled
+    return spelled, given
 
 
 def _flag_help(row: Row) -> str:

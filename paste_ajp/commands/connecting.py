@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from paste_ajp.client import (
     Address,
@@ -16,7 +18,7 @@ from paste_ajp.client import (
     UnknownHost,
     parse_address,
 )
-from paste_ajp.options import SettingError
+from paste_ajp.options import Converter, Seconds, SettingError, Size
 
 #: curl's exit statuses, which scripts know. Source: curl(1), "EXIT CODES".
 EXIT_UNSUPPORTED = 1
@@ -52,7 +54,7 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--packet-size",
-        type=int,
+        type=taking(Size(8192, 65536)),
         default=8192,
         metavar="BYTES",
         help="the server's packet size, 8192 to 65536 (8192)",
@@ -69,7 +71,6 @@ def make_client(
     """Make the client that the arguments describe. Raises SettingError."""
     address = read_address(arguments)
     secret = read_secret(arguments)
-    check_packet_size(arguments)
     return Client(
         address,
         secret=secret,
@@ -79,13 +80,6 @@ def make_client(
         packet_size=arguments.packet_size,
         trace=trace,
     )
-
-
-def check_packet_size(arguments: argparse.Namespace) -> None:
-    """Raises SettingError for a packet size that AJP does not know."""
-    if not 8192 <= arguments.packet_size <= 65536:
-        problem = "expected a whole number from 8192 to 65536"
-        raise SettingError("packet_size", arguments.packet_size, problem)
 
 
 def read_address(arguments: argparse.Namespace) -> Address:
@@ -107,13 +101,13 @@ def read_secret(arguments: argparse.Namespace) -> bytes | None:
         return None if given is None else os.fsencode(given)
     if arguments.secret is not None:
         raise SettingError(
-            "secret_file", arguments.secret_file, "--secret is there too"
+            "--secret-file", arguments.secret_file, "--secret is there too"
         )
     try:
         content = Path(arguments.secret_file).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         problem = f"cannot be read: {getattr(error, 'strerror', error)}"
-        raise SettingError("secret_file", arguments.secret_file, problem) from error
+        raise SettingError("--secret-file", arguments.secret_file, problem) from error
     return content.partition(b"\n")[0].strip()
 
 
@@ -126,21 +120,26 @@ def exit_status(error: ClientError) -> int:
     return EXIT_CONNECT if isinstance(error, ConnectFailed) else EXIT_FAILED
 
 
+def taking(converter: Converter) -> Callable[[str], Any]:  # what it converts to
+    """Make a type for argparse whose error says what the converter expects."""
+
+    def convert(text: str) -> Any:
+        try:
+            return converter(text)
+        except ValueError:
+            problem = f"{text!r}: expected {converter.expects}"
+            raise argparse.ArgumentTypeError(problem) from None
+
+    return convert
+
+
+#: Reads a time for argparse, where 0 has a meaning of its own.
+seconds_or_zero = taking(Seconds())
+
+
 def seconds(text: str) -> float:
-    """Read a time, for argparse: more than 0, a day at most."""
-    value = float(text)
-    if not 0 < value <= 86400:
-        raise ValueError(text)
+    """Read a time for argparse, where 0 has none."""
+    value: float = seconds_or_zero(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected more than 0 seconds")
     return value
-
-
-def seconds_or_zero(text: str) -> float:
-    """Read a time for argparse, where 0 has a meaning of its own."""
-    value = float(text)
-    if not 0 <= value <= 86400:
-        raise ValueError(text)
-    return value
-
-
-# argparse puts the name of a type into its errors.
-seconds.__name__ = seconds_or_zero.__name__ = "number of seconds"

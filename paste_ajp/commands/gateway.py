@@ -10,10 +10,10 @@ from functools import partial
 from paste_ajp.commands.connecting import (
     URL_HELP,
     add_connection_arguments,
-    check_packet_size,
     read_address,
     read_secret,
     seconds_or_zero,
+    taking,
 )
 from paste_ajp.engine.signals import (
     STOP_SIGNALS,
@@ -31,7 +31,7 @@ from paste_ajp.http_door import (
     open_http_listener,
 )
 from paste_ajp.logs import log_to_stderr
-from paste_ajp.options import SettingError
+from paste_ajp.options import Whole, telling
 from paste_ajp.protocol import Role
 from paste_ajp.tracing import TraceWriter
 
@@ -50,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to listen for HTTP (127.0.0.1:8080)",
     )
     parser.add_argument(
-        "--threads", type=int, default=16, help="requests at a time (16)"
+        "--threads",
+        type=taking(Whole(1, 1000)),
+        default=16,
+        metavar="NUMBER",
+        help="requests at a time (16)",
     )
     parser.add_argument(
         "--timeout",
@@ -81,9 +85,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _start_and_serve(arguments: argparse.Namespace, start: Start) -> int:
     address = read_address(arguments)
-    if not 1 <= arguments.threads <= 1000:
-        raise SettingError("--threads", arguments.threads, "expected 1 to 1000")
-    check_packet_size(arguments)
     log_to_stderr()
     settings = GatewaySettings(
         target=address.url,
@@ -97,7 +98,8 @@ def _start_and_serve(arguments: argparse.Namespace, start: Start) -> int:
     )
     trace = None
     try:
-        listener = open_http_listener(arguments.http)
+        with telling(spellings={"http": "--http"}):
+            listener = open_http_listener(arguments.http)
         if arguments.trace:
             trace = TraceWriter(arguments.trace, role=Role.FRONT_END)
     except HttpDoorError as error:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, NamedTuple, TextIO
 from urllib.parse import quote_from_bytes, quote_plus
 
 from paste_ajp.client import BadAnswer, Client, ClientError, ConnectionLost, Stage
@@ -33,11 +33,12 @@ from paste_ajp.commands.connecting import (
     make_client,
     read_address,
     seconds_or_zero,
+    taking,
 )
 from paste_ajp.commands.forms import Form, FormError, parse_field
 from paste_ajp.commands.output import Output, OutputError
 from paste_ajp.commands.progress import Progress
-from paste_ajp.options import SettingError
+from paste_ajp.options import SettingError, Whole
 from paste_ajp.tracing import Conversation, Event, format_event
 from paste_ajp.version import SERVER_SOFTWARE
 
@@ -156,8 +157,16 @@ def _add_front_end_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--remote-addr", default="127.0.0.1", metavar="ADDRESS")
     group.add_argument("--server-name", metavar="NAME")
-    group.add_argument("--server-port", type=int, metavar="PORT")
+    group.add_argument("--server-port", type=taking(Whole(1, 65535)), metavar="PORT")
     group.add_argument("--ssl", action="store_true", help="as if it came over TLS")
+
+
+class _Given(NamedTuple):
+    """One flag of those that add to the body, by its long name, and what it has."""
+
+    kind: str
+    text: str
+    flag: str
 
 
 class _Data(argparse.Action):
@@ -173,6 +182,7 @@ class _Data(argparse.Action):
             help=keywords.get("help"),
         )
         self._kind = kind
+        self._flag = next(name for name in option_strings if name.startswith("--"))
 
     def __call__(
         self,
@@ -182,8 +192,8 @@ class _Data(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         del parser, option_string
-        given = [*(getattr(namespace, self.dest) or []), (self._kind, values)]
-        setattr(namespace, self.dest, given)
+        one = _Given(self._kind, str(values), self._flag)
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or []), one])
 
 
 class _Failure(Exception):
@@ -352,14 +362,15 @@ class _Run:
             ("--get", arguments.get),
         ):
             if other:
-                raise SettingError("--form", arguments.form[0][1], f"{flag} is too")
+                first: _Given = arguments.form[0]
+                raise SettingError(first.flag, first.text, f"{flag} is there too")
         read_stdin = functools.cache(sys.stdin.buffer.read)
         fields = []
-        for kind, text in arguments.form:
+        for kind, text, flag in arguments.form:
             try:
                 field = parse_field(text, read_stdin, is_plain=kind == "string")
             except FormError as error:
-                raise SettingError("--form", text, str(error)) from error
+                raise SettingError(flag, text, str(error)) from error
             fields.append(field)
         try:
             form = Form(fields)
@@ -375,9 +386,9 @@ class _Run:
             return None, ""
         if self._arguments.upload_file is not None:
             raise SettingError(
-                "--upload-file", self._arguments.upload_file, "-d is too"
+                "--upload-file", self._arguments.upload_file, "--data is there too"
             )
-        parts = [read_data(kind, text) for kind, text in self._arguments.data]
+        parts = [read_data(*given) for given in self._arguments.data]
         return b"&".join(parts), "application/x-www-form-urlencoded"
 
     def _headers(self, content_type: str) -> list[tuple[str, str]]:
@@ -491,23 +502,23 @@ def heading(response: Response) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def read_data(kind: str, text: str) -> bytes:
+def read_data(kind: str, text: str, flag: str) -> bytes:
     """Turn one data flag into bytes, as curl does."""
     if kind == "encode":
-        return _encoded(text)
+        return _encoded(text, flag)
     if kind == "raw" or not text.startswith("@"):
         return os.fsencode(text)
-    data = _read_file(text[1:])
+    data = _read_file(text[1:], flag)
     return data.replace(b"\r", b"").replace(b"\n", b"") if kind == "text" else data
 
 
-def _encoded(text: str) -> bytes:
+def _encoded(text: str, flag: str) -> bytes:
     """``content``, ``=content``, ``name=content``, ``@file`` and ``name@file``."""
     place = min((at for at in (text.find("="), text.find("@")) if at >= 0), default=-1)
     if place < 0:
         return quote_plus(text).encode()
     name, rest = text[:place], text[place + 1 :]
-    content = _read_file(rest) if text[place] == "@" else os.fsencode(rest)
+    content = _read_file(rest, flag) if text[place] == "@" else os.fsencode(rest)
     encoded = quote_plus(content)
     return (f"{name}={encoded}" if name else encoded).encode()
 
@@ -515,19 +526,20 @@ def _encoded(text: str) -> bytes:
 def _header_lines(given: Sequence[str]) -> Iterator[str]:
     for text in given:
         if text.startswith("@"):
-            lines = _read_file(text[1:]).decode("utf-8", "replace").splitlines()
+            content = _read_file(text[1:], "--header")
+            lines = content.decode("utf-8", "replace").splitlines()
             yield from (line for line in lines if line.strip())
         else:
             yield text
 
 
-def _read_file(name: str) -> bytes:
+def _read_file(name: str, flag: str) -> bytes:
     if name == "-":
         return sys.stdin.buffer.read()
     try:
         return Path(name).read_bytes()
     except OSError as error:
-        problem = SettingError("data", f"@{name}", error.strerror or "?")
+        problem = SettingError(flag, f"@{name}", error.strerror or "?")
         raise _Failure(problem, EXIT_READ) from error
 
 

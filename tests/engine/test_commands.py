@@ -97,15 +97,15 @@ def test_ping_of_nonsense_is_unknown(run):
         (("-t", "-1"), "argument -t/--timeout: "),
         (
             ("-t", "nan"),
-            "argument -t/--timeout: invalid number of seconds value: 'nan'",
+            "argument -t/--timeout: 'nan': expected seconds from 0 to 86400, or a",
         ),
         (("-t", "inf"), "argument -t/--timeout: "),
-        (("-t", "0"), "argument -t/--timeout: "),
+        (("-t", "0"), "argument -t/--timeout: '0': expected more than 0 seconds"),
         (("-w", "x"), "argument -w/--warning: "),
         (("--nosuch",), "no such flag: --nosuch"),
         (("--host", "a\nb"), "header Host: the value holds a control character"),
-        (("--packet-size", "1"), "packet_size = 1: expected a whole number from 8192"),
-        (("--secret-file", "/none"), "secret_file = '/none': cannot be read: No such"),
+        (("--packet-size", "1"), "argument --packet-size: '1': expected a number of"),
+        (("--secret-file", "/none"), "--secret-file = '/none': cannot be read: No su"),
     ],
 )
 def test_ping_that_is_asked_wrongly_is_unknown(capfd, site, flags, problem):
@@ -356,14 +356,15 @@ def test_request_that_waits_too_long_is_28(capfd, flag, said):
         (("--attribute", "x"), "--attribute = 'x': expected NAME=VALUE"),
         (("-F", "x"), "--form = 'x': expected NAME=TEXT, NAME=@FILE or NAME=<FILE"),
         (("-F", "x=@"), "--form = 'x=@': no file after @"),
-        (("-F", "a=1", "-d", "b=2"), "--form = 'a=1': --data is too"),
-        (("-F", "a=1", "-T", "b"), "--form = 'a=1': --upload-file is too"),
-        (("-F", "a=1", "-G"), "--form = 'a=1': --get is too"),
+        (("-F", "a=1", "-d", "b=2"), "--form = 'a=1': --data is there too"),
+        (("-F", "a=1", "-T", "b"), "--form = 'a=1': --upload-file is there too"),
+        (("-F", "a=1", "-G"), "--form = 'a=1': --get is there too"),
+        (("--form-string", "x"), "--form-string = 'x': expected NAME=TEXT, "),
+        (("-T", "b", "-d", "a"), "--upload-file = 'b': --data is there too"),
         (("-X", "BAD METHOD"), "request = "),
         (("-H", "X-A: a\nb"), "request = "),
         (("-H", "Content-Length: x", "-d", "a"), "request = "),
-        (("--secret-file", "/none"), "secret_file = '/none': "),
-        (("--packet-size", "1"), "packet_size = 1: expected a whole number from 8192"),
+        (("--secret-file", "/none"), "--secret-file = '/none': "),
         (("-H", "X: " + "a" * 9000), "request = "),
     ],
 )
@@ -376,7 +377,13 @@ def test_request_that_cannot_be_sent_is_2(run, flags, problem):
 @pytest.mark.parametrize(
     ("flags", "status", "problem"),
     [
-        (("-d", "@/none"), 26, "data = '@/none': No such file or directory"),
+        (("-d", "@/none"), 26, "--data = '@/none': No such file or directory"),
+        (
+            ("--data-urlencode", "a@/none"),
+            26,
+            "--data-urlencode = '@/none': No such file or directory",
+        ),
+        (("-H", "@/none"), 26, "--header = '@/none': No such file or directory"),
         (("-F", "a=@/none"), 26, "--form = '/none': No such file or directory"),
         (("-F", "a=</"), 26, "--form = '/': Is a directory"),
         (("-T", "/none"), 26, "--upload-file = '/none': No such file or directory"),
@@ -399,12 +406,41 @@ def test_request_exits_as_curl_does_for_urls(run, url, status):
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("value", ["nan", "-1", "inf"])
-def test_request_refuses_times_that_are_none(capsys, value):
+@pytest.mark.parametrize(
+    ("command", "flag", "expected"),
+    [
+        ("request", "--max-time=nan", "'nan': expected seconds from 0 to 86400, or a"),
+        ("request", "--max-time=-1", "'-1': expected seconds from 0 to 86400, or a"),
+        ("request", "--timeout=inf", "'inf': expected seconds from 0 to 86400, or a"),
+        ("request", "--connect-timeout=0", "'0': expected more than 0 seconds"),
+        ("request", "--packet-size=1", "'1': expected a number of bytes from 8192"),
+        ("request", "--server-port=0", "'0': expected a whole number from 1 to 65535"),
+        ("gateway", "--threads=x", "'x': expected a whole number from 1 to 1000"),
+        ("gateway", "--packet-size=1M", "'1M': expected a number of bytes from 8192"),
+    ],
+)
+def test_flag_that_does_not_fit_is_told_with_what_is_expected(
+    capsys, command, flag, expected
+):
     with pytest.raises(SystemExit) as caught:
-        main(["request", f"--max-time={value}", "ajp://h"])
+        main([command, flag, "ajp://h"])
     assert caught.value.code == 2
-    assert "invalid number of seconds value" in capsys.readouterr().err
+    name = flag.partition("=")[0]
+    error = capsys.readouterr().err
+    assert error.startswith(f"paste-ajp {command}: argument ")
+    assert f"{name}: {expected}" in error
+
+
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [
+        ("--http=x", "--http = 'x': expected host:port (x: no port, or not an addre"),
+        ("--secret-file=/none", "--secret-file = '/none': cannot be read: No such"),
+    ],
+)
+def test_setting_of_the_gateway_is_told_as_it_was_typed(capsys, flag, problem):
+    assert main(["gateway", flag, "ajp://h"]) == 2
+    assert capsys.readouterr().err.startswith(f"paste-ajp: {problem}")
 
 
 def test_request_to_a_server_with_an_odd_status_is_an_error(capfd):

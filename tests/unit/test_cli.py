@@ -376,7 +376,7 @@ def test_check_reads_the_secret(capsys):
     module("app = print")
     status, error = fails(capsys, "serve", "--check", "--secret-file=no", "web_app:app")
     assert status == 2
-    assert error.startswith("paste-ajp: secret_file = 'no': cannot be read")
+    assert error.startswith("paste-ajp: --secret-file = 'no': cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_check_tells_that_the_trace_cannot_be_written(
     arguments = ("serve", "--check", "--trace", path, "web_app:app")
     assert fails(capsys, *arguments) == (
         2,
-        f"paste-ajp: trace = '{path}': cannot be written: {problem}\n",
+        f"paste-ajp: --trace = '{path}': cannot be written: {problem}\n",
     )
 
 
@@ -444,8 +444,24 @@ def test_check_loads_the_application(capsys):
     [
         pytest.param(
             ["--port=x", "web_app:app"],
-            "port = 'x': expected a whole number from 0 to 65535",
+            "--port = 'x': expected a whole number from 0 to 65535",
             id="flag",
+        ),
+        pytest.param(
+            ["--scriptName", "app", "web_app:app"],
+            "--scriptName = 'app': expected a URL path that begins with /,"
+            " percent-decoded, or nothing (it does not begin with /)",
+            id="flag in another spelling",
+        ),
+        pytest.param(
+            ["--max_threads=x", "web_app:app"],
+            "--max_threads (threads) = 'x': expected a whole number from 1 to 1000",
+            id="flag by another name",
+        ),
+        pytest.param(
+            ["--listen=*:1", "--host=::1", "web_app:app"],
+            "--listen = '*:1': given with --host; name every address in --listen alone",
+            id="two flags",
         ),
         pytest.param(
             ["web_app"],
@@ -500,7 +516,7 @@ def test_setting_of_a_file_that_does_not_go_with_a_flag_is_told_as_written(capsy
     assert status == 2
     assert error == (
         "paste-ajp: x.ini [server:main]: minSpareThreads (min_spare) = 4: more than"
-        " threads = 2\n"
+        " --threads = 2\n"
     )
 
 
@@ -522,7 +538,7 @@ def bind_as_servers_do(self):
         pytest.param(
             "secretFile = none",
             ["--secret-file=other"],
-            "secret_file = 'other': cannot be read: ",
+            "--secret-file = 'other': cannot be read: ",
             id="secret_file of a flag",
         ),
         pytest.param(
@@ -578,7 +594,7 @@ def test_setting_of_a_flag_is_told_without_a_place_where_the_file_has_its_like(c
     ini("[server:main]\nuse = egg:paste_ajp\nmaxThreads = 3")
     assert fails(capsys, "serve", "x.ini", "--min-spare=4") == (
         2,
-        "paste-ajp: min_spare = 4: more than maxThreads (threads) = 3\n",
+        "paste-ajp: --min-spare = 4: more than maxThreads (threads) = 3\n",
     )
 
 
