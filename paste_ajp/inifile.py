@@ -89,7 +89,7 @@ class ServerSection:
     @property
     def is_ours(self) -> bool:
         """True when the section's code is this package, by whichever door."""
-        return bool(re.match(r"(egg:|call:)?paste[-_.]ajp\b", self.code, re.IGNORECASE))
+        return is_our_code(self.code)
 
     @property
     def stated(self) -> dict[str, str]:
@@ -97,6 +97,11 @@ class ServerSection:
         return self.delivered | {
             name: hidden.stated for name, hidden in self.hidden.items()
         }
+
+
+def is_our_code(code: str) -> bool:
+    """Tell whether a ``use`` or ``paste.*_factory`` names this package."""
+    return bool(re.match(r"(egg:|call:)?paste[-_.]ajp\b", code, re.IGNORECASE))
 
 
 def problem_of(code: str) -> str:
@@ -158,6 +163,10 @@ class IniFile:
     def has_section(self, name: str) -> bool:
         """Tell whether the file has ``[name]``."""
         return self._own.has_section(name)
+
+    def use_of(self, section: str) -> str:
+        """Give what ``[section]`` uses, as it is written; empty for nothing."""
+        return self._own.get(section, "use", fallback="")
 
     def set_up_logging(self) -> None:
         """Do as ``[loggers]`` says, where there is one, as pserve does.

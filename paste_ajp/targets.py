@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from paste_ajp.logs import server_log
-from paste_ajp.options import did_you_mean, telling
+from paste_ajp.options import SettingError, did_you_mean, telling
 from paste_ajp.settings import Settings
 
 if TYPE_CHECKING:
@@ -184,7 +184,10 @@ class IniTarget:
         self._app_name = self._app_name or app_name or None
 
     def load(self) -> WSGIApplication:
-        """Load the application. Raises LoadError."""
+        """Load the application.
+
+        Raises LoadError, and SettingError where it is our gateway and has a wrong one.
+        """
         from paste.deploy import loadapp
 
         uri = f"config:{quote(self._absolute)}"
@@ -197,9 +200,20 @@ class IniTarget:
                 )
         except WrongReference:
             raise
+        except SettingError as error:
+            raise error.at(self._application_place) from error.__cause__
         except (Exception, SystemExit) as error:  # whatever an application raises
             raise LoadError(_traced(str(self), error)) from error
         return application
+
+    @property
+    def _application_place(self) -> str:
+        """The file, and the section that is loaded if that is our gateway itself."""
+        from paste_ajp.inifile import is_our_code
+
+        section = f"app:{self._app_name or 'main'}"
+        is_ours = is_our_code(self._file.use_of(section))
+        return f"{self._path} [{section}]" if is_ours else str(self)
 
 
 @dataclass(frozen=True)

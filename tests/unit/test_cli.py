@@ -904,6 +904,31 @@ def test_application_that_an_ini_file_names_in_vain_takes_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("target", "text", "place"),
+    [
+        ("x.ini", "[app:main]\nuse = egg:paste_ajp#gateway", "x.ini [app:main]"),
+        ("x.ini#b", "[app:b]\nuse = egg:Paste-AJP#gateway", "x.ini [app:b]"),
+        (
+            "x.ini",
+            (
+                "[pipeline:main]\npipeline = b\n"
+                "[app:b]\npaste.app_factory = paste_ajp.http_door:make_gateway"
+            ),
+            "x.ini",
+        ),
+    ],
+)
+def test_gateway_of_a_file_with_a_wrong_setting_is_one_line(
+    capsys, target, text, place
+):
+    write("x.ini", f"{text}\ntarget = ajp://h\ntimeuot = 3\n")
+    assert fails(capsys, "serve", "--check", target) == (
+        2,
+        f"paste-ajp: {place}: timeuot: no such setting; did you mean timeout?\n",
+    )
+
+
 def test_missing_argument_is_named(capsys):
     status, error = fails(capsys, "serve")
     assert status == 2
