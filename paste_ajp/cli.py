@@ -309,9 +309,8 @@ class CommandLine:
         target = self.target()
         if self.reads_section and not target.has_section:
             raise UsageError(
-                f"{target.place}: the server section that was there at the"
-                " start is gone, or is for another server now; expected one with use ="
-                " egg:paste_ajp"
+                f"{target.place}: the server section that was there at the start is"
+                " gone, or has no use = egg:paste_ajp any more; expected it as it was"
             )
         return self.settings_of(target)
 

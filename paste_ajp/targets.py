@@ -157,9 +157,13 @@ class IniTarget:
         section = self._section
         names = [f"[server:{name}]" for name in self._file.server_names()]
         level = logging.WARNING
-        if section is not None:
-            code = section.code or "another server"
-            reason = f"[{section.name}] is for {code}; its settings are not used"
+        if section is not None and not section.code:
+            reason = f"[{section.name}] has no use = ..., so its settings are not used"
+            advice = "write use = egg:paste_ajp in it"
+        elif section is not None:
+            reason = (
+                f"[{section.name}] is for {section.code}; its settings are not used"
+            )
             advice = "--server-name names another section"
         elif names:
             reason = f"no [server:main], and --server-name is not given for {names[0]}"

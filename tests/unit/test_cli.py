@@ -199,6 +199,17 @@ def test_section_of_another_server_is_not_used(caplog):
     )
 
 
+def test_section_without_use_is_told_what_to_write(caplog):
+    ini("[server:main]\nport = 80")
+    assert serves_on_defaults(caplog) == (
+        "WARNING",
+        (
+            "x.ini: [server:main] has no use = ..., so its settings are not used: flags"
+            " and defaults hold, on 127.0.0.1:8009 (write use = egg:paste_ajp in it)"
+        ),
+    )
+
+
 def test_section_of_ours_needs_no_word(caplog):
     ini("[server]\nuse = egg:paste_ajp")
     caplog.set_level(logging.INFO, "paste_ajp")
