@@ -1,8 +1,9 @@
 """The shell's door: ``paste-ajp`` and ``python -m paste_ajp``.
 
-Exit status: 0 when all went well, 1 when an application could not be loaded or
-an address not be bound, 2 for wrong usage or settings. An error is one line on
-stderr; an application that fails while it is imported shows its traceback too.
+Exit status: 0 when all went well, 1 when an application could not be loaded, an
+address not be bound or the output not be written, 2 for wrong usage or settings. An
+error is one line on stderr; an application that fails while it is imported shows its
+traceback too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from paste_ajp import options
-from paste_ajp.commands.output import forget_stdout
+from paste_ajp.commands.output import (
+    OutputError,
+    complain,
+    flush_stdout,
+    forget_stdout,
+    say,
+)
 from paste_ajp.engine.signals import Start, StopAsked, let_in_stops, starting
 from paste_ajp.logs import log_to_stderr, server_log
 from paste_ajp.options import SettingError
@@ -126,6 +133,14 @@ class _Parser(argparse.ArgumentParser):
             self.error(self._unknown(unknown))
         return found, unknown
 
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Print; argparse says nothing of a help that did not arrive."""
+        if file is not None and file is sys.stdout:
+            say(message)
+            flush_stdout()
+        else:
+            complain(message.rstrip("\n"))
+
     def _unknown(self, words: Sequence[str]) -> str:
         flag = next((word for word in words if word.startswith("-")), words[0])
         name = flag.partition("=")[0]
@@ -135,14 +150,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` names and give back the exit status."""
-    arguments = make_parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], int] = arguments.run
     try:
+        arguments = make_parser().parse_args(argv)
+        run: Callable[[argparse.Namespace], int] = arguments.run
         if not arguments.is_server:
             let_in_stops()
         status = run(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # a reader who left is noticed here, not at exit
+        flush_stdout()  # a reader who left is noticed here, not at exit
         return status
     except (UsageError, SettingError) as error:
         return _fail(error, EXIT_USAGE)
@@ -152,6 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         log_to_stderr()  # it may come before the program's own logging stands
         server_log.info("asked to stop: the start is given up")
         return EXIT_OK
+    except OutputError as error:
+        complain(f"{PROG}: stdout: {error}")
+        return EXIT_FAILED
     except KeyboardInterrupt:
         return 130  # as a shell reports SIGINT
     except BrokenPipeError:
@@ -179,7 +196,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _fail(error: Exception, status: int) -> int:
-    print(f"{PROG}: {error}", file=sys.stderr)
+    complain(f"{PROG}: {error}")
     return status
 
 
@@ -260,7 +277,7 @@ def _start_and_serve(arguments: argparse.Namespace, start: Start) -> int:
             demand_secret(settings, known)
             check_trace(settings.trace)
         target.load()
-        print(f"{target}: settings and application are fine")
+        say(f"{target}: settings and application are fine\n")
         return EXIT_OK
     try:
         with source.placing(target), start.undivided():
@@ -400,7 +417,7 @@ def _run_settings(arguments: argparse.Namespace) -> int:
         text = options.as_ini(rows, "server:main", ["use = egg:paste_ajp"])
     else:
         text = options.as_text(rows)
-    sys.stdout.write(text)
+    say(text)
     return EXIT_OK
 
 

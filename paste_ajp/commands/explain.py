@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from paste_ajp.commands.output import complain, say
 from paste_ajp.options import SettingError
 from paste_ajp.tracing import (
     CaptureError,
@@ -55,15 +56,15 @@ def run(arguments: argparse.Namespace) -> int:
             if wanted not in event.connection:
                 continue
             found = True
-            print(_written(event, previous, as_line=arguments.lines))
+            say(_written(event, previous, as_line=arguments.lines) + "\n")
             if event.packet.problem:
                 status = 1
     except CaptureError as error:
-        print(f"paste-ajp: {arguments.file}: {error}", file=sys.stderr)
+        complain(f"paste-ajp: {arguments.file}: {error}")
         return 1
     if not found:
         problem = f"no connection whose name holds {wanted!r}"
-        print(f"paste-ajp: {arguments.file}: {problem}", file=sys.stderr)
+        complain(f"paste-ajp: {arguments.file}: {problem}")
         return 1
     return status
 

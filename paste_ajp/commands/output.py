@@ -1,4 +1,4 @@
-"""Where a command's output goes: a file, or stdout, which may be a full disk."""
+"""Where output goes: a file, stdout or stderr, each of which may be a full disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 
 class OutputError(Exception):
@@ -27,7 +27,7 @@ class Output:
         self._file: BinaryIO | None = None
         with self._telling():
             if name is None or name == "-":
-                self._file = _stdout()
+                self._file = _stdout().buffer
             else:
                 self._file = _create(name)
 
@@ -56,18 +56,51 @@ class Output:
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
+        if self._is_stdout:
+            with _telling_of_stdout():
+                yield
+            return
         try:
             yield
-        except BrokenPipeError:
-            raise
         except OSError as error:
             file, self._file = self._file, None
-            if self._is_stdout:
-                forget_stdout()
-            elif file is not None:
+            if file is not None:
                 with contextlib.suppress(OSError):
                     file.close()
             raise OutputError(error.strerror or str(error)) from error
+
+
+def say(text: str) -> None:
+    """Write a text to stdout, in what characters it has; raises as Output does."""
+    with _telling_of_stdout():
+        stdout = _stdout()
+        encoding = stdout.encoding or "utf-8"
+        stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def flush_stdout() -> None:
+    """Have what was said arrive; raises as Output does."""
+    if sys.stdout is not None:
+        with _telling_of_stdout():
+            sys.stdout.flush()
+
+
+def complain(text: str) -> None:
+    """Write a line to stderr; where that cannot be, the exit status tells."""
+    if sys.stderr is not None:  # print() would take stdout for it
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _telling_of_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        forget_stdout()
+        raise OutputError(error.strerror or str(error)) from error
 
 
 def forget_stdout() -> None:
@@ -85,7 +118,7 @@ def _create(name: str) -> BinaryIO:
     return Path(name).open("wb")
 
 
-def _stdout() -> BinaryIO:
+def _stdout() -> TextIO:
     if sys.stdout is None:  # closed when Python was started
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    return sys.stdout.buffer
+    return sys.stdout

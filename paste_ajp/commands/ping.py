@@ -20,6 +20,13 @@ from paste_ajp.commands.connecting import (
     seconds,
     seconds_or_zero,
 )
+from paste_ajp.commands.output import (
+    OutputError,
+    complain,
+    flush_stdout,
+    forget_stdout,
+    say,
+)
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -27,8 +34,7 @@ _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     def refuse(message: str) -> NoReturn:
-        print(f"AJP UNKNOWN - {_one_line(message)}")
-        parser.exit(UNKNOWN)
+        parser.exit(_said(f"AJP UNKNOWN - {_one_line(message)}", UNKNOWN))
 
     parser.error = refuse  # type: ignore[method-assign]  # argparse would exit with 2
     parser.add_argument("url", metavar="URL", help=URL_HELP)
@@ -125,7 +131,21 @@ def _report(
                 for limit in (arguments.warning, arguments.critical)
             )
             line += f" | time={took:.6f}s;{';'.join(limits)};0"
-        print(line)
+        return _said(line, level)
+    return level
+
+
+def _said(line: str, level: int) -> int:
+    """Print; what a monitor cannot hear of is unknown to it."""
+    try:
+        say(f"{line}\n")
+        flush_stdout()
+    except BrokenPipeError:
+        forget_stdout()
+        return UNKNOWN
+    except OutputError as error:
+        complain(f"paste-ajp: stdout: {error}")
+        return UNKNOWN
     return level
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote_from_bytes, quote_plus
 
 from paste_ajp.client import BadAnswer, Client, ClientError, ConnectionLost, Stage
@@ -36,7 +36,13 @@ from paste_ajp.commands.connecting import (
     taking,
 )
 from paste_ajp.commands.forms import Form, FormError, parse_field
-from paste_ajp.commands.output import Output, OutputError
+from paste_ajp.commands.output import (
+    Output,
+    OutputError,
+    complain,
+    flush_stdout,
+    say,
+)
 from paste_ajp.commands.progress import Progress
 from paste_ajp.options import SettingError, Whole
 from paste_ajp.tracing import Conversation, Event, format_event
@@ -209,7 +215,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return _run(arguments)
     except _Failure as failure:
-        print(f"paste-ajp: {failure}", file=sys.stderr)
+        complain(f"paste-ajp: {failure}")
         return failure.status
 
 
@@ -221,7 +227,7 @@ def _run(arguments: argparse.Namespace) -> int:
         is_other = mark and scheme.isalnum() and scheme.lower() not in ("ajp", "ajp13")
         status = EXIT_UNSUPPORTED if is_other else EXIT_MALFORMED_URL
         raise _Failure(error, status) from error
-    trace = VerboseTrace(sys.stderr) if arguments.verbose else None
+    trace = VerboseTrace() if arguments.verbose else None
     timeout = arguments.timeout or None
     with ExitStack() as stack:
         client = stack.enter_context(
@@ -231,10 +237,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 class VerboseTrace:
-    """Prints each packet of a client, decoded and masked."""
+    """Prints each packet of a client on stderr, decoded and masked."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self) -> None:
         self._conversations: dict[str, Conversation] = {}
 
     def sent(self, connection_id: str, data: bytes) -> None:
@@ -246,7 +251,7 @@ class VerboseTrace:
     def _take(self, connection_id: str, data: bytes, *, to_container: bool) -> None:
         conversation = self._conversations.setdefault(connection_id, Conversation())
         for view in conversation.feed(data, to_container=to_container):
-            print(format_event(Event(view)), file=self._stream, flush=True)
+            complain(format_event(Event(view)))
 
 
 class _Run:
@@ -290,13 +295,12 @@ class _Run:
         except ValueError as error:  # what no request may hold
             raise SettingError("request", self._arguments.url, str(error)) from error
         if self._arguments.write_out is not None:
-            sys.stdout.write(self._written_out(response))
-            sys.stdout.flush()
+            self._write_out(response)
         return status
 
     def _complain(self, error: Exception) -> None:
         if not self._arguments.silent or self._arguments.show_error:
-            print(f"paste-ajp: {error}", file=sys.stderr)
+            complain(f"paste-ajp: {error}")
 
     # -- the request
 
@@ -478,6 +482,16 @@ class _Run:
                 bar.add(len(piece))
                 output.write(piece, flush=not piece)
         return 0
+
+    def _write_out(self, response: Response | None) -> None:
+        try:
+            say(self._written_out(response))
+            flush_stdout()
+        except OutputError as error:
+            form = self._arguments.write_out
+            raise _Failure(
+                SettingError("--write-out", form, str(error)), EXIT_WRITE
+            ) from error
 
     def _written_out(self, response: Response | None) -> str:
         facts = {

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from tests.apps.site import application
 from tests.engine.scripted import CPING, CPONG, HEAD, ScriptedServer, body
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "paste_ajp"]
 
 
 @pytest.fixture(scope="module")
@@ -279,24 +281,121 @@ def test_request_writes_out_facts(run):
     assert run("request", "-I", "-w", "%{method}", path="/hello")[1][-4:] == b"HEAD"
 
 
-@pytest.mark.parametrize("ending", ["-o /dev/full", "-o - >/dev/full", ">&-"])
-@pytest.mark.parametrize("path", ["/hello", "/download?size=1000000"])
-def test_request_that_cannot_write_is_23(site, path, ending):
+def shell(ending, *arguments):
+    """Run a command with what a shell puts behind it; gives (exit status, stderr)."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    command = [sys.executable, "-m", "paste_ajp", "request", "--secret", "s3cret"]
     ended = subprocess.run(
-        ["sh", "-c", f'exec "$@" {ending}', "sh", *command, site.url + path],
+        ["sh", "-c", f'exec "$@" {ending}', "sh", *COMMAND, *arguments],
+        cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         timeout=30,
         check=False,
     )
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize("ending", ["-o /dev/full", "-o - >/dev/full", ">&-"])
+@pytest.mark.parametrize("path", ["/hello", "/download?size=1000000"])
+def test_request_that_cannot_write_is_23(site, path, ending):
+    command = ["request", "--secret", "s3cret", site.url + path]
     problem = "Bad file descriptor" if "&" in ending else "No space left on device"
     name = "/dev/full" if ending == "-o /dev/full" else "-"
-    assert ended.stderr == f"paste-ajp: --output = '{name}': {problem}\n"
-    assert ended.returncode == 23
+    error = f"paste-ajp: --output = '{name}': {problem}\n"
+    assert shell(ending, *command) == (23, error)
+
+
+def test_request_that_cannot_write_out_facts_is_23(site, tmp_path):
+    command = ["request", "--secret", "s3cret", "-o", str(tmp_path / "o"), "-w", "x"]
+    error = "paste-ajp: --write-out = 'x': No space left on device\n"
+    assert shell(">/dev/full", *command, f"{site.url}/hello") == (23, error)
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory):
+    path = tmp_path_factory.mktemp("dump") / "dump"
+    path.write_bytes(CPING * 5000)  # more than what a stream keeps
+    return str(path)
+
+
+COMMANDS_THAT_PRINT = [
+    pytest.param(["explain"], 1, id="explain"),
+    pytest.param(["settings"], 1, id="settings"),
+    pytest.param(["--help"], 1, id="help"),
+    pytest.param(["serve", "--help"], 1, id="help of a command"),
+    pytest.param(["--version"], 1, id="version"),
+    pytest.param(["serve", "--check", "wsgiref.simple_server:demo_app"], 1, id="check"),
+    pytest.param(["ping", "127.0.0.1:1"], 3, id="ping"),
+    pytest.param(["ping"], 3, id="ping without an argument"),
+]
+
+
+@pytest.mark.parametrize(("command", "status"), COMMANDS_THAT_PRINT)
+def test_command_that_cannot_print_says_so(dump, command, status):
+    command = [*command, dump] if command == ["explain"] else command
+    error = "paste-ajp: stdout: No space left on device\n"
+    assert shell(">/dev/full", *command) == (status, error)
+
+
+@pytest.mark.parametrize("command", ["explain", "settings"])
+def test_command_whose_stdout_is_closed_says_so(dump, command):
+    command = [command, dump] if command == "explain" else [command]
+    assert shell(">&-", *command) == (1, "paste-ajp: stdout: Bad file descriptor\n")
+
+
+@pytest.mark.parametrize(("command", "status"), COMMANDS_THAT_PRINT)
+def test_command_whose_reader_has_left_is_quiet(dump, command, status):
+    command = [*command, dump] if command == ["explain"] else command
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [*COMMAND, *command],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (status, "")
+
+
+@pytest.mark.parametrize("ending", [">/dev/full 2>/dev/full", ">/dev/full 2>&-"])
+def test_exit_status_is_right_where_no_error_can_be_told(ending):
+    assert shell(ending, "settings") == (1, "")
+    assert shell(ending, "serve", "nothing") == (2, "")
+
+
+@pytest.mark.parametrize("ending", ["2>/dev/full", "2>&-"])
+def test_request_whose_packets_cannot_be_shown_is_made(site, tmp_path, ending):
+    output = tmp_path / "o"
+    command = ["request", "-v", "--secret", "s3cret", "-o", str(output)]
+    assert shell(ending, *command, f"{site.url}/hello") == (0, "")
+    assert output.read_bytes() == b"Hello, World!\n"
+
+
+def test_what_stdout_has_no_characters_for_is_escaped(tmp_path):
+    (tmp_path / "x\xe9.ini").write_text("[app:main]\nuse = egg:paste_ajp#demo\n")
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "paste_ajp",
+            "serve",
+            "--check",
+            f"{tmp_path}/x\xe9.ini",
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 0
+    assert b"/x\\xe9.ini: settings and application are fine" in ended.stdout
 
 
 def test_request_shows_packets_and_no_secret(run):
@@ -528,7 +627,7 @@ def test_explain_of_a_connection_that_is_not_there_is_an_error(tmp_path, capsys)
 
 
 def test_the_gateway_command_serves_until_it_is_stopped(site):
-    command = [sys.executable, "-m", "paste_ajp", "gateway", "--http", "127.0.0.1:0"]
+    command = [*COMMAND, "gateway", "--http", "127.0.0.1:0"]
     process = subprocess.Popen(
         [*command, "--secret", "s3cret", site.url],
         cwd=ROOT,
