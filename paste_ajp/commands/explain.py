@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
+from paste_ajp.commands.input import read_input
 from paste_ajp.commands.output import complain, say
 from paste_ajp.options import SettingError
 from paste_ajp.tracing import (
@@ -41,10 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print every packet; 1 where there is none, or one is broken."""
     try:
-        if arguments.file == "-":
-            data = sys.stdin.buffer.read()
-        else:
-            data = Path(arguments.file).read_bytes()
+        data = read_input(arguments.file)
     except OSError as error:
         raise SettingError("FILE", arguments.file, error.strerror or "?") from error
     status = 0

@@ -11,11 +11,12 @@ import mimetypes
 import os
 import re
 import secrets
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+from paste_ajp.commands.input import open_input
 
 _PIECE = 65536
 _LINE_END = b"\r\n"
@@ -109,12 +110,12 @@ class Form:
                     file = io.BytesIO(field.content)
                     size = len(field.content)
                 else:
-                    file = stack.enter_context(field.content.open("rb"))
-                    status = os.fstat(file.fileno())
-                    size = status.st_size
-                    if not stat.S_ISREG(status.st_mode):  # a pipe: it has no size
-                        piped = file.read()
-                        file, size = io.BytesIO(piped), len(piped)
+                    file, stated = open_input(field.content)
+                    stack.callback(file.close)
+                    if stated is None:
+                        content = file.read()
+                        file, stated = io.BytesIO(content), len(content)
+                    size = stated
                 head = self._head(field)
                 self._parts.append((head, file, size))
                 self.length += len(head) + size + len(_LINE_END)

@@ -36,6 +36,7 @@ from paste_ajp.commands.connecting import (
     taking,
 )
 from paste_ajp.commands.forms import Form, FormError, parse_field
+from paste_ajp.commands.input import open_input, read_input, stdin
 from paste_ajp.commands.output import (
     Output,
     OutputError,
@@ -368,13 +369,16 @@ class _Run:
             if other:
                 first: _Given = arguments.form[0]
                 raise SettingError(first.flag, first.text, f"{flag} is there too")
-        read_stdin = functools.cache(sys.stdin.buffer.read)
+        read_stdin = functools.cache(lambda: stdin().read())
         fields = []
         for kind, text, flag in arguments.form:
             try:
                 field = parse_field(text, read_stdin, is_plain=kind == "string")
             except FormError as error:
                 raise SettingError(flag, text, str(error)) from error
+            except OSError as error:  # of stdin: files are opened later
+                problem = SettingError(flag, text, error.strerror or "?")
+                raise _Failure(problem, EXIT_READ) from error
             fields.append(field)
         try:
             form = Form(fields)
@@ -434,12 +438,12 @@ class _Run:
         return found
 
     def _open_upload(self, name: str) -> tuple[BinaryIO, int | None]:
-        if name in ("-", "."):
-            return sys.stdin.buffer, None
         try:
-            file = Path(name).open("rb")  # noqa: SIM115 - the stack closes it
+            if name in ("-", "."):
+                return stdin(), None
+            file, size = open_input(Path(name))
             self._stack.callback(file.close)
-            return file, Path(name).stat().st_size if Path(name).is_file() else None
+            return file, size
         except OSError as error:
             problem = SettingError("--upload-file", name, error.strerror or "?")
             raise _Failure(problem, EXIT_READ) from error
@@ -548,10 +552,8 @@ def _header_lines(given: Sequence[str]) -> Iterator[str]:
 
 
 def _read_file(name: str, flag: str) -> bytes:
-    if name == "-":
-        return sys.stdin.buffer.read()
     try:
-        return Path(name).read_bytes()
+        return read_input(name)
     except OSError as error:
         problem = SettingError(flag, f"@{name}", error.strerror or "?")
         raise _Failure(problem, EXIT_READ) from error

@@ -245,6 +245,49 @@ def test_request_uploads_a_file(run, tmp_path):
     assert told(out)["length"] == 100_000
 
 
+def test_request_uploads_what_is_said_to_be_empty(run):
+    file = Path("/proc/self/status")
+    if not file.exists():
+        pytest.skip("no /proc here")
+    _, out, _ = run("request", "-T", str(file), path="/dump")
+    assert told(out)["body.length"] > 100
+    assert "CONTENT_LENGTH" not in told(out)
+
+
+def test_request_uploads_an_empty_file_with_its_length(run, tmp_path):
+    (tmp_path / "empty").touch()
+    _, out, _ = run("request", "-T", f"{tmp_path}/empty", path="/dump")
+    assert told(out)["CONTENT_LENGTH"] == "0"
+
+
+def test_request_uploads_a_pipe(run, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(b"piped",))
+    writer.start()
+    _, out, _ = run("request", "-T", str(pipe), path="/dump")
+    writer.join()
+    assert told(out)["body.length"] == 5
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("-d", "@-"), "--data = '@-'"),
+        (("-F", "a=@-"), "--form = 'a=@-'"),
+        (("-T", "-"), "--upload-file = '-'"),
+    ],
+)
+def test_request_that_cannot_read_stdin_is_26(site, flags, named):
+    error = f"paste-ajp: {named}: Bad file descriptor\n"
+    assert shell("<&-", "request", *flags, site.url) == (26, error)
+
+
+def test_form_that_does_not_read_stdin_needs_none(site):
+    command = ["request", "--secret", "s3cret", "-F", "a=1", f"{site.url}/upload"]
+    assert shell("<&-", *command) == (0, "")
+
+
 def test_request_sends_a_form_with_files(run, tmp_path):
     (tmp_path / "file.bin").write_bytes(b"x" * 100_000)
     flags = ("-F", "a=1", "-F", f"f=@{tmp_path}/file.bin", "--form-string", "b=@2")
@@ -610,6 +653,11 @@ def test_explain_of_nothing_is_an_error(tmp_path, capsys):
     assert main(["explain", f"{tmp_path}/empty"]) == 1
     assert "no AJP packet in it" in capsys.readouterr().err
     assert main(["explain", f"{tmp_path}/none"]) == 2
+
+
+def test_explain_of_a_closed_stdin_is_an_error():
+    error = "paste-ajp: FILE = '-': Bad file descriptor\n"
+    assert shell("<&-", "explain") == (2, error)
 
 
 def test_explain_of_a_connection_that_is_not_there_is_an_error(tmp_path, capsys):

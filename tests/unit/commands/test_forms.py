@@ -4,6 +4,7 @@ import email.parser
 import email.policy
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -128,6 +129,15 @@ def test_pipe_is_read_to_its_end(tmp_path):
     form = Form([Field("a", pipe, None, "")])
     writer.join()
     assert [content for _, _, content in read_back(form)] == ["piped"]
+    form.close()
+
+
+def test_file_that_is_said_to_be_empty_is_read_to_its_end():
+    file = Path("/proc/self/status")
+    if not file.exists():
+        pytest.skip("no /proc here")
+    form = Form([Field("a", file, None, "")])
+    assert [content[:5] for _, _, content in read_back(form)] == ["Name:"]
     form.close()
 
 
