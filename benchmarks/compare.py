@@ -6,6 +6,7 @@ same.  Prints one Markdown table per case; --json keeps every single sample.
 """
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -21,7 +22,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import tomllib
+try:
+    import tomllib
+except ModuleNotFoundError:
+    version = ".".join(map(str, sys.version_info[:3]))
+    sys.exit(f"{Path(sys.argv[0]).name}: needs Python 3.11 or newer, this is {version}")
 
 HERE = Path(__file__).resolve().parent
 TICK = os.sysconf("SC_CLK_TCK")
@@ -101,6 +106,45 @@ def machine_busy():
     return (user + nice + system + irq + softirq + steal) / TICK
 
 
+#: Kills the process groups that were added and not taken away.
+GUARD = """
+import os, signal, sys
+left = []
+for line in sys.stdin:
+    group = int(line)
+    if group > 0:
+        left.append(group)
+    elif group:
+        left.remove(-group)
+    else:
+        left.pop()
+for group in left:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+
+
+@functools.cache
+def guard():
+    """A process that ends the servers which we leave behind.
+
+    SIGKILL leaves us no time for that, but closes its stdin. A line there is the group
+    of a server that starts, -group of one that has stopped, 0 where the last one did
+    not start after all.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-S", "-c", GUARD],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for us alone
+    )
+
+
+def tell_guard(group):
+    os.write(guard().stdin.fileno(), b"%d\n" % group)
+
+
 class Server:
     """A server process; `spec` is a table of servers.toml."""
 
@@ -123,7 +167,10 @@ class Server:
             return not probe.connect_ex(("127.0.0.1", self.port))
 
     def start(self, cpus):
+        guard()
+
         def child():
+            tell_guard(os.getpid())  # here: we may be killed before we know it
             if cpus:
                 os.sched_setaffinity(0, cpus)
             _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -133,15 +180,19 @@ class Server:
             raise RuntimeError(f"something listens on port {self.port} already")
         env = dict(os.environ, PYTHONPATH=str(HERE))
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the server
-        self.process = subprocess.Popen(
-            self.cmd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=self.log,
-            start_new_session=True,
-            preexec_fn=child,
-        )
+        try:
+            self.process = subprocess.Popen(
+                self.cmd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=self.log,
+                stderr=self.log,
+                start_new_session=True,
+                preexec_fn=child,
+            )
+        except BaseException:
+            tell_guard(0)
+            raise
 
     def wait_ready(self, ajpload, secs=30):
         """Wait for the answer to a request.
@@ -203,6 +254,7 @@ class Server:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        tell_guard(-self.process.pid)
         self.process = None
 
 
