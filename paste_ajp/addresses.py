@@ -81,6 +81,8 @@ def parse_address(text: str) -> Address:
         return Address("fd", fd=int(match[1]))
     match = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:/]*)):([0-9]{1,5})", text)
     if not match:
+        if "://" in text:
+            raise UnfitError(f"{text}: an address is no URL")
         if text.count(":") > 1 and "[" not in text:
             raise UnfitError(
                 f"{text}: an IPv6 address stands in brackets, as [::1]:8009"
@@ -127,6 +129,8 @@ class Host:
         host = value.strip()
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
+        if host.count(":") == 1:
+            raise UnfitError("the port has a setting of its own")
         if ":" in host:
             _require_ipv6(host)
             return host

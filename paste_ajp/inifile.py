@@ -195,6 +195,10 @@ class IniFile:
         names = (re.fullmatch(r"server(?::(.*))?", s) for s in self._own.sections())
         return [match[1] and match[1].strip() for match in names if match]
 
+    def sections_like(self, kind: str) -> list[str]:
+        """List the sections that begin with the word, whatever its case."""
+        return [s for s in self._own.sections() if re.match(rf"{kind}\b", s, re.I)]
+
     def server(self, name: str | None = None) -> ServerSection:
         """Read ``[server:name]``; without a name the main one.
 

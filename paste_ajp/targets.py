@@ -41,16 +41,32 @@ def find_target(
 ) -> IniTarget | ModuleTarget:
     """Tell an INI file from a module. Raises UsageError for neither."""
     path, _, name = text.partition("#")
-    if Path(path).is_file() or Path(path).suffix in (".ini", ".cfg", ".conf"):
+    is_file = Path(path).is_file() and Path(path).suffix != ".py"
+    if is_file or Path(path).suffix in (".ini", ".cfg", ".conf"):
         return IniTarget(path, name or None, server_name, _as_pairs(variables))
     match = re.fullmatch(r"([\w.]+):([\w.]+)(\(\))?", text)
-    if not match:
+    if not match or match[1].endswith(".py"):
         raise UsageError(
-            f"{text}: expected an INI file, module:attribute or module:factory()"
+            f"{text or 'nothing'}: expected an INI file, module:attribute or"
+            f" module:factory(){_meant(text)}"
         )
     if variables or server_name:
         raise UsageError(f"{text}: name=value and --server-name are for INI files")
     return ModuleTarget(match[1], match[2], is_factory=bool(match[3]))
+
+
+def _meant(text: str) -> str:
+    """Return a hint for a module that is written as a file or with a dot."""
+    module, colon, attribute = text.partition(":")
+    path = Path(module)
+    if path.suffix == ".py":
+        is_below = not path.is_absolute() and ".." not in path.parts
+        module = ".".join(path.with_suffix("").parts) if is_below else path.stem
+    elif not colon and re.fullmatch(r"[\w.]+\.\w+(\(\))?", text):
+        module, _, attribute = text.rpartition(".")
+    else:
+        return ""
+    return f"; did you mean {module}:{attribute or 'NAME'}?"
 
 
 def _as_pairs(variables: Sequence[str]) -> dict[str, str]:
@@ -100,6 +116,8 @@ class IniTarget:
             raise
         except Exception as error:  # handlers are code of anybody's
             problem = f"{type(error).__name__}: {_one_line(error)}"
+            if isinstance(error, KeyError):  # fileConfig asks for it as it is
+                problem = f"there is no {error} for it, neither section nor option"
             raise UsageError(f"{self._path}: [loggers]: {problem}") from error
 
     @property
@@ -170,6 +188,9 @@ class IniTarget:
             if len(names) > 1:
                 reason += f" or {', '.join(names[1:])}"
             advice = "give it, or write [server:main] with use = egg:paste_ajp"
+        elif near := self._file.sections_like("server"):
+            reason = f"no [server:main], and [{near[0]}] is no server section"
+            advice = "write [server:main], in just these letters"
         else:
             level = logging.INFO
             reason = "no [server:main]"

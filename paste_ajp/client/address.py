@@ -83,6 +83,8 @@ def parse_address(url: str) -> Address:
     target = rest[match.end() :].partition("#")[0]
     if target and target[0] not in "/?":
         raise _refusal(url, "ajp://host:port/path")
+    if (match["host"] or "").isdigit():  # it would be taken for 0.0.0.8
+        raise _refusal(url, f"host:port, as 127.0.0.1:{match['host']}")
     port = int(match["port"] or DEFAULT_PORT)
     if not 0 < port < 65536:
         raise _refusal(url, "a port from 1 to 65535")

@@ -84,6 +84,9 @@ def make_client(
 
 def read_address(arguments: argparse.Namespace) -> Address:
     """Read the URL, and the socket's path where that stands apart."""
+    if arguments.url.endswith(".ini") and Path(arguments.url).is_file():
+        problem = "expected ajp://host:port, and this is a file, which serve takes"
+        raise SettingError("URL", arguments.url, problem)
     try:
         address = parse_address(arguments.url)
     except ValueError as error:
@@ -108,7 +111,11 @@ def read_secret(arguments: argparse.Namespace) -> bytes | None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         problem = f"cannot be read: {getattr(error, 'strerror', error)}"
         raise SettingError("--secret-file", arguments.secret_file, problem) from error
-    return content.partition(b"\n")[0].strip()
+    secret = content.partition(b"\n")[0].strip()
+    if not secret:
+        problem = "expected the secret in its first line"
+        raise SettingError("--secret-file", arguments.secret_file, problem)
+    return secret
 
 
 def exit_status(error: ClientError) -> int:

@@ -33,6 +33,7 @@ from paste_ajp.http_door import (
 from paste_ajp.logs import log_to_stderr
 from paste_ajp.options import Whole, telling
 from paste_ajp.protocol import Role
+from paste_ajp.serving import check_trace
 from paste_ajp.tracing import TraceWriter
 
 log = logging.getLogger("paste_ajp.gateway")
@@ -98,7 +99,8 @@ def _start_and_serve(arguments: argparse.Namespace, start: Start) -> int:
     )
     trace = None
     try:
-        with telling(spellings={"http": "--http"}):
+        with telling(spellings={"http": "--http", "trace": "--trace"}):
+            check_trace(arguments.trace)
             listener = open_http_listener(arguments.http)
         if arguments.trace:
             trace = TraceWriter(arguments.trace, role=Role.FRONT_END)

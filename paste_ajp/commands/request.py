@@ -282,7 +282,7 @@ class _Run:
             response = self._request()
             status = self._write(response)
         except OutputError as error:
-            name = self._arguments.output or "-"
+            name = "-" if self._arguments.output is None else self._arguments.output
             problem = SettingError("--output", name, str(error))
             raise _Failure(problem, EXIT_WRITE) from error
         except ClientError as error:

@@ -25,6 +25,7 @@ _ADVICE = {
     errno.EADDRINUSE: "another process listens there; stop it or take another address",
     errno.EACCES: "ports below 1024 and foreign folders need more rights",
     errno.EADDRNOTAVAIL: "no interface of this machine has that address",
+    errno.EBADF: "no such descriptor was handed to this process",
     errno.ENOENT: "the folder of the socket does not exist",
 }
 
@@ -43,6 +44,9 @@ def bind_error(address: object, error: OSError) -> BindError:
     """Make a BindError that keeps the errno."""
     advice = _ADVICE.get(error.errno or 0)
     reason = error.strerror or str(error)
+    if error.errno is None and str(address).startswith("unix:"):  # Python's own check
+        size = len(os.fsencode(str(address).removeprefix("unix:")))
+        advice = f"it has {size} bytes; Linux takes 107, other systems fewer"
     text = f"cannot listen on {address}: {reason}"
     return BindError(error.errno, f"{text} ({advice})" if advice else text)
 

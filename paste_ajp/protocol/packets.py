@@ -143,7 +143,7 @@ class PacketReader:
 def _other_protocol(start: bytes) -> str:
     """Say what the peer seems to speak, where its first bytes tell."""
     word = start.split(b" ")[0]
-    if start.startswith(b"HTTP/") or (
+    if start.startswith((b"HTTP/", b"<")) or (  # an error page may have no head
         len(word) >= 3 and word.isalpha() and word.isupper()
     ):
         return ": this looks like HTTP, and the port is for AJP"

@@ -528,6 +528,7 @@ def test_request_that_cannot_be_sent_is_2(run, flags, problem):
         (("-H", "@/none"), 26, "--header = '@/none': No such file or directory"),
         (("-F", "a=@/none"), 26, "--form = '/none': No such file or directory"),
         (("-F", "a=</"), 26, "--form = '/': Is a directory"),
+        (("-o", ""), 23, "--output = '': Is a directory"),
         (("-T", "/none"), 26, "--upload-file = '/none': No such file or directory"),
         (("-o", "/none/x"), 23, "--output = '/none/x': No such file or directory"),
     ],
@@ -573,11 +574,23 @@ def test_flag_that_does_not_fit_is_told_with_what_is_expected(
     assert f"{name}: {expected}" in error
 
 
+def test_gateway_to_an_ini_file_is_refused(capsys, tmp_path):
+    file = tmp_path / "x.ini"
+    file.write_text("[app:main]\nuse = egg:paste_ajp#gateway\n")
+    assert main(["gateway", str(file)]) == 2
+    assert capsys.readouterr().err == (
+        f"paste-ajp: URL = '{file}': expected ajp://host:port, and this is a file,"
+        " which serve takes\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("flag", "problem"),
     [
         ("--http=x", "--http = 'x': expected host:port (x: no port, or not an addre"),
         ("--secret-file=/none", "--secret-file = '/none': cannot be read: No such"),
+        ("--secret-file=/dev/null", "--secret-file = '/dev/null': expected the secr"),
+        ("--trace=/none/x", "--trace = '/none/x': cannot be written: there is no fo"),
     ],
 )
 def test_setting_of_the_gateway_is_told_as_it_was_typed(capsys, flag, problem):

@@ -210,6 +210,19 @@ def test_section_without_use_is_told_what_to_write(caplog):
     )
 
 
+@pytest.mark.parametrize("name", ["server main", "Server:main"])
+def test_section_that_is_nearly_ours_is_told(caplog, name):
+    ini(f"[{name}]\nuse = egg:paste_ajp\nport = 80")
+    assert serves_on_defaults(caplog) == (
+        "WARNING",
+        (
+            f"x.ini: no [server:main], and [{name}] is no server section: flags and"
+            " defaults hold, on 127.0.0.1:8009 (write [server:main], in just these"
+            " letters)"
+        ),
+    )
+
+
 def test_section_of_ours_needs_no_word(caplog):
     ini("[server]\nuse = egg:paste_ajp")
     caplog.set_level(logging.INFO, "paste_ajp")
@@ -478,6 +491,47 @@ def test_check_loads_the_application(capsys):
             ["web_app"],
             "web_app: expected an INI file, module:attribute or module:factory()",
             id="target",
+        ),
+        pytest.param(
+            ["web_app.py:app"],
+            "web_app.py:app: expected an INI file, module:attribute or"
+            " module:factory(); did you mean web_app:app?",
+            id="module as a file",
+        ),
+        pytest.param(
+            ["web_app.py"],
+            "web_app.py: expected an INI file, module:attribute or module:factory();"
+            " did you mean web_app:NAME?",
+            id="file of Python",
+        ),
+        pytest.param(
+            ["./site/web.py:app"],
+            "./site/web.py:app: expected an INI file, module:attribute or"
+            " module:factory(); did you mean site.web:app?",
+            id="module in a folder",
+        ),
+        pytest.param(
+            ["/site/web.py"],
+            "/site/web.py: expected an INI file, module:attribute or"
+            " module:factory(); did you mean web:NAME?",
+            id="module elsewhere",
+        ),
+        pytest.param(
+            ["web_app.make()"],
+            "web_app.make(): expected an INI file, module:attribute or"
+            " module:factory(); did you mean web_app:make()?",
+            id="dot for the colon",
+        ),
+        pytest.param(
+            [""],
+            "nothing: expected an INI file, module:attribute or module:factory()",
+            id="nothing",
+        ),
+        pytest.param(
+            ["--host=127.0.0.1:80", "web_app:app"],
+            "--host = '127.0.0.1:80': expected a host name, an IP address, or * for"
+            " every address (the port has a setting of its own)",
+            id="host with a port",
         ),
         pytest.param(
             ["none.ini"], "none.ini: No such file or directory", id="no such file"
@@ -862,6 +916,17 @@ def test_broken_logging_is_one_line(capsys):
     status, error = fails(capsys, "serve", "x.ini")
     assert status == 2
     assert error.startswith("paste-ajp: x.ini: [loggers]: NameError: ")
+
+
+def test_logging_without_its_sections_is_told_what_is_missing(capsys):
+    ini(rest="[loggers]\nkeys = root")
+    assert fails(capsys, "serve", "x.ini") == (
+        2,
+        (
+            "paste-ajp: x.ini: [loggers]: there is no 'formatters' for it, neither"
+            " section nor option\n"
+        ),
+    )
 
 
 def test_stderr_is_the_default(capsys):

@@ -232,6 +232,7 @@ def test_address_has_other_spellings(text, same_as):
         ("unix:", "no path after unix:"),
         ("::1:80", "::1:80: an IPv6 address stands in brackets, as [::1]:8009"),
         ("host", "host: no port, or not an address"),
+        ("http://host:80", "http://host:80: an address is no URL"),
         ("", "nothing: no port, or not an address"),
         ("host:70000", "host:70000: no port is above 65535"),
         ("[host]:80", "host: not an IPv6 address"),

@@ -34,6 +34,7 @@ def test_every_way_to_write_an_address_is_read(text, address):
         ("http://app:80", "ajp://host:port, or ajp+unix:///path"),
         ("", "a host name or address after ajp://"),
         ("ajp:///x", "a host name or address after ajp://"),
+        ("8010", "host:port, as 127.0.0.1:8010"),
         ("ajp://app:0", "a port from 1 to 65535"),
         ("app:65536", "a port from 1 to 65535"),
         ("ajp://app:8x", "ajp://host:port/path"),

@@ -44,6 +44,13 @@ def test_split_stream_gives_the_same_packets(step):
             ),
         ),
         (
+            b"<!DOCTYPE HTML>",
+            (
+                "magic at byte 0: expected 0x12, found 0x3C: this looks like HTTP, and"
+                " the port is for AJP"
+            ),
+        ),
+        (
             b"\x16\x03\x01\x00\xa5",
             (
                 "magic at byte 0: expected 0x12, found 0x16: this looks like TLS, and"
