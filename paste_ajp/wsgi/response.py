@@ -358,13 +358,15 @@ class Response:
         if type(result) is list or type(result) is tuple:
             self.send_list(result)
             return
-        if isinstance(result, FileWrapper) and self._send_file(result):
+        # A subclass may give other blocks than its file's.
+        wrapper = result if type(result) is FileWrapper else None
+        if wrapper is not None and self._send_file(wrapper):
             return
         one_piece = is_one_piece(result)
         piece: Any
         pieces: Iterable[Any] = result
-        if isinstance(result, FileWrapper) and self._length is not None:
-            pieces = result.blocks(self._length - self._sent)
+        if wrapper is not None and self._length is not None:
+            pieces = wrapper.blocks(self._length - self._sent)
         for piece in pieces:
             if type(piece) is not bytes:
                 piece = self._to_bytes(piece)

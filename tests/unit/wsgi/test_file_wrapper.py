@@ -298,6 +298,16 @@ def test_no_more_is_read_of_what_is_no_file_than_was_declared(limit, caplog):
     assert caplog.records == []
 
 
+def test_blocks_of_a_subclass_are_its_own(path):
+    class Upper(FileWrapper):
+        def __iter__(self):
+            return (block.upper() for block in super().__iter__())
+
+    path.write_bytes(b"abc")
+    with path.open("rb") as file:
+        assert sent_for(Upper(file), [length(3)]).body == b"ABC"
+
+
 def test_wrapper_closes_its_file():
     file = io.BytesIO()
     FileWrapper(file).close()
