@@ -116,7 +116,8 @@ class Exchange(Protocol):
         """Send `head`, all batches, and the End Response.
 
         What the front end does not take at once may go out after this has returned: see
-        `unsent`. Raises what the batches raise, having sent no End Response.
+        `unsent`. Raises what the batches raise, having sent no End Response, and
+        nothing at all where the first one raises it.
         """
 
     @property

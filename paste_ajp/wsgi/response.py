@@ -28,7 +28,7 @@ from paste_ajp.protocol.to_front_end import (
     encode_response_header,
 )
 from paste_ajp.wsgi.exchange import Exchange, FrontEndGone
-from paste_ajp.wsgi.file_wrapper import FileEndsEarly, FileWrapper
+from paste_ajp.wsgi.file_wrapper import FileEndsEarly, FileUnreadable, FileWrapper
 from paste_ajp.wsgi.input import RequestBody
 
 ExcInfo = (
@@ -536,6 +536,9 @@ class Response:
             raise
         except BaseException as error:
             self._sent = before + batches.count
+            is_files = isinstance(error, (FileEndsEarly, FileUnreadable))
+            if is_files and head and not batches.count:
+                self.headers_sent = False  # they go out with the first batch
             if isinstance(error, FileEndsEarly):
                 raise ApplicationError(self._too_short(self._sent)) from None
             raise

@@ -519,6 +519,28 @@ def test_file_is_sent_and_closed(serve, tmp_path, opened, headers, expected):
     wait_until(lambda: all(file.closed for file in files))
 
 
+@pytest.mark.parametrize("max_unsent", [0, 1000000])
+@pytest.mark.parametrize(
+    ("mode", "headers"), [("rb", [("Content-Length", "1")]), ("wb", [])]
+)
+def test_file_that_gives_nothing_at_all_is_answered(
+    serve, tmp_path, mode, headers, max_unsent
+):
+    """It has been emptied since its size was asked for, or cannot be read."""
+    path = tmp_path / "file"
+    path.touch()
+
+    def application(environ, start_response):
+        start_response("200 OK", [TEXT, *headers])
+        return environ["wsgi.file_wrapper"](path.open(mode, 0))
+
+    site = serve(application, check=False, max_unsent=max_unsent)
+    with site.connect() as front_end:
+        for _ in range(2):
+            seen = front_end.ask()
+            assert (seen.status, seen.reuse) == (500, True)
+
+
 def test_file_that_shrinks_while_it_is_sent_cuts_the_connection(serve, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"abc")

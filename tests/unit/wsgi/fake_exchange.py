@@ -98,7 +98,8 @@ class FakeExchange:
         self.finish(b"".join(buffers))
 
     def finish_batches(self, head, batches):
-        self.send(head)
+        first = next(batches, b"")
+        self.send(head + first)
         for packets in batches:
             self.send(packets)
         self.finish(b"")

@@ -86,6 +86,24 @@ def test_file_shorter_than_declared_is_an_error(path):
     assert not exchange.finished
 
 
+def test_file_that_gives_nothing_leaves_room_for_an_error_page(path):
+    path.write_bytes(b"")
+    exchange, response = response_to()
+    response.start_response("200 OK", [length(1)])
+    with path.open("rb") as file, pytest.raises(ApplicationError, match="after 0"):
+        response.send_result(FileWrapper(file))
+    assert not response.headers_sent
+    assert exchange.sent == []
+
+
+def test_unreadable_file_behind_written_bytes_leaves_no_room_for_an_error_page(path):
+    _, response = response_to()
+    response.start_response("200 OK", [TEXT])(b"abc")
+    with path.open("wb", 0) as file, pytest.raises(FileUnreadable):
+        response.send_result(FileWrapper(file))
+    assert response.headers_sent
+
+
 def test_file_is_not_sent_for_head(path):
     path.write_bytes(pattern(9000))
     with path.open("rb") as file:
