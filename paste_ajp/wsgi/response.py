@@ -332,9 +332,11 @@ class Response:
             data = self._to_bytes(data)
         if not self._status:
             raise ApplicationError("write called before start_response")
+        if not data:
+            return
         if self.finished:
             raise ApplicationError("write called after the response was complete")
-        if data and not self._send_piece(data):
+        if not self._send_piece(data):
             raise ApplicationError(
                 f"write goes beyond the Content-Length {self._length}"
             )
@@ -376,9 +378,9 @@ class Response:
                 )
             if one_piece and self._length is None and not self.headers_sent:
                 self._know_length(len(piece))
-            if self._bodiless:
-                break  # nothing more can reach the remote
-            if piece and not self._send_piece(piece):
+            # An empty piece may come before start_response is called once more, as
+            # with GET; behind any other nothing more can reach the remote for HEAD.
+            if piece and (self._bodiless or not self._send_piece(piece)):
                 break
         self._finish(b"")
 

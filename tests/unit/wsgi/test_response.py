@@ -349,6 +349,7 @@ def test_write_after_the_end_is_refused():
     _, response = response_to()
     write = response.start_response("200 OK", [TEXT])
     response.send_result([b"x"])
+    write(b"")
     with pytest.raises(ApplicationError, match="after the response was complete"):
         write(b"y")
 
@@ -477,8 +478,9 @@ def test_each_piece_has_been_sent_and_flushed_before_the_next_is_asked_for():
     assert exchange.response.header("Content-Length") is None
 
 
-def test_headers_wait_for_the_first_piece_that_is_not_empty():
-    exchange, response = response_to()
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_headers_wait_for_the_first_piece_that_is_not_empty(method):
+    exchange, response = response_to(method)
 
     def application():
         yield b""
