@@ -490,6 +490,14 @@ class Settings:
                 "given with {secret}; one is enough",
                 beside=["secret"],
             )
+        if self.script_name and self.removed_prefix:
+            raise SettingError(
+                "removed_prefix",
+                self.removed_prefix,
+                "given with {script_name}; the front end either takes the prefix"
+                " away or leaves it",
+                beside=["script_name"],
+            )
 
     @classmethod
     def parse(cls, given: Mapping[str, object]) -> Settings:

@@ -110,6 +110,12 @@ def test_tomcats_names_are_known():
             id="secrets",
         ),
         pytest.param(
+            {"scriptName": "/app", "removed_prefix": "/app"},
+            "removed_prefix = '/app': given with scriptName; the front"
+            " end either takes the prefix away or leaves it",
+            id="prefixes",
+        ),
+        pytest.param(
             {"tomcatAuthentication": "false"},
             "tomcatAuthentication = 'false': no such setting; trust_remote_user is"
             " its inverse",
