@@ -577,15 +577,22 @@ class Channel:
 
     def _await_body(self) -> bytes:
         """Return what comes next; where that takes time, another thread polls."""
-        try:
-            return self._sock.recv(BODY_BYTES, self._body_flags)
-        except BlockingIOError:
-            if not self._body_flags:
-                raise self._body_late() from None
-        except OSError as error:
-            raise FrontEndGone(f"the front end left while sending: {error}") from error
-        self._let_others_poll()
-        return self._await_body()
+        # The application may read in a thread of its own, and end the response while
+        # that waits here: it would get what the next request sends.
+        may_reuse, self._may_reuse = self._may_reuse, False
+        while True:
+            try:
+                data = self._sock.recv(BODY_BYTES, self._body_flags)
+                break
+            except BlockingIOError:
+                if not self._body_flags:
+                    raise self._body_late() from None
+            except OSError as error:
+                gone = f"the front end left while sending: {error}"
+                raise FrontEndGone(gone) from error
+            self._let_others_poll()
+        self._may_reuse = may_reuse
+        return data
 
     def _let_others_poll(self) -> None:
         """From here on this thread waits for the front end, chunk by chunk."""
@@ -887,6 +894,7 @@ class Channel:
         That has promised what becomes of it, say while a result's close() fails.
         """
         if self._ended is None:
+            self.cut()  # the kernel keeps it open while a thread still reads from it
             self.close()
 
     def answer_for_application(self, status: int, claim: Any) -> None:

@@ -3,15 +3,23 @@
 import gzip
 import hashlib
 import io
+import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
 from paste_ajp.engine import channel as channel_module
-from paste_ajp.protocol import BodyChunk, GetBodyChunk, SendBodyChunk, SendHeaders
+from paste_ajp.protocol import (
+    BodyChunk,
+    EndResponse,
+    GetBodyChunk,
+    SendBodyChunk,
+    SendHeaders,
+)
 from paste_ajp.wsgi.exchange import FrontEndGone
-from tests.engine.conftest import hello, wait_until
+from tests.engine.conftest import NOT_COMPILED, hello, wait_until
 from tests.engine.front_end import DEADLINE, forward
 
 TEXT = ("Content-Type", "text/plain")
@@ -230,6 +238,62 @@ def test_body_read_after_the_response_raises(serve):
             assert (seen.body, seen.reuse) == (b"hello", True)
             wait_until(lambda: found)
             assert found.pop() == expected
+
+
+class Leaves:
+    """An application that ends while a thread of its own still reads the body."""
+
+    def __init__(self, fails=False):
+        self.fails = fails
+        self.reader = None
+
+    def __call__(self, environ, start_response):
+        body = environ["wsgi.input"]
+
+        def read():
+            with suppress(OSError, ValueError):
+                body.read()
+
+        self.reader = threading.Thread(target=read)
+        start_response("200 OK", [TEXT])
+        return self.end()
+
+    def end(self):
+        yield b"hello"
+        self.reader.start()
+        wait_until(lambda: waits_in_recv(self.reader))
+        assert not self.fails
+
+
+def waits_in_recv(thread):
+    frame = sys._current_frames().get(thread.ident)
+    return frame is not None and frame.f_code.co_name == "_await_body"
+
+
+@NOT_COMPILED
+@pytest.mark.parametrize("chunked", [False, True])
+def test_connection_is_given_up_that_a_thread_still_reads_from(serve, chunked):
+    """That would get the next request, or ask for the body of it."""
+    application = Leaves()
+    site = serve(application, check=False)
+    headers = [CHUNKED] if chunked else [length(20000)]
+    with site.connect() as front_end:
+        front_end.send(forward("POST", headers=headers))
+        messages = [front_end.receive() for _ in range(5 if chunked else 4)]
+        assert messages[-1] == EndResponse(False)
+    application.reader.join(DEADLINE)
+    assert not application.reader.is_alive()
+
+
+@NOT_COMPILED
+def test_connection_is_cut_that_a_thread_still_reads_from(serve):
+    application = Leaves(fails=True)
+    with serve(application, check=False).connect() as front_end:
+        front_end.send(forward("POST", headers=[length(20000)]))
+        with pytest.raises(EOFError):
+            [front_end.receive() for _ in range(9)]
+        application.reader.join(DEADLINE)
+        assert not application.reader.is_alive()
 
 
 # -- lighttpd --------------------------------------------------------------------
