@@ -336,16 +336,23 @@ class HttpDoor:
                     gateway.close()
 
 
-def door_settings(
-    ajp_target: str, settings: object = None, *, threads: int = 16
-) -> GatewaySettings:
-    """Make the settings of a door beside an AJP port; see start_http_door()."""
-    load_secret = getattr(settings, "load_secret", None)
+def url_from_here(ajp_target: str) -> str:
+    """Say how the client gets to where a server listens, from any folder."""
+    if ajp_target.startswith("unix:"):  # the client takes no relative path
+        ajp_target = f"unix:{Path(ajp_target[5:]).absolute()}"
     target = parse_address(re.sub(r"^(?:\*|0\.0\.0\.0):", "127.0.0.1:", ajp_target))
     if target.host == "::":  # it listens everywhere
         target = target._replace(host="::1")
+    return target.url
+
+
+def door_settings(
+    url: str, settings: object = None, *, threads: int = 16
+) -> GatewaySettings:
+    """Make the settings of a door beside an AJP port; see start_http_door()."""
+    load_secret = getattr(settings, "load_secret", None)
     return GatewaySettings(
-        target=target.url,
+        target=url,
         secret=load_secret() if load_secret else None,
         packet_size=getattr(settings, "packet_size", 8192),
         timeout=None,
@@ -371,14 +378,10 @@ def start_http_door(
     door has a ``url`` and ``close()``. Raises HttpDoorError where waitress is
     missing, OSError where the address cannot be had.
     """
-    if ajp_target.startswith("unix:"):  # the client takes no relative path
-        ajp_target = f"unix:{Path(ajp_target[5:]).absolute()}"
-    target = parse_address(re.sub(r"^(?:\*|0\.0\.0\.0):", "127.0.0.1:", ajp_target))
-    if target.host == "::":  # it listens everywhere
-        target = target._replace(host="::1")
+    url = url_from_here(ajp_target)
     door = build_http_door(
         http_address,
-        door_settings(ajp_target, settings, threads=threads),
+        door_settings(url, settings, threads=threads),
         threads=threads,
         listener=listener,
     )
@@ -386,7 +389,7 @@ def start_http_door(
         "HTTP door at %s, over AJP to %s: FOR DEVELOPMENT ONLY, a web server is the "
         "front end in production",
         door.url,
-        ajp_target,
+        parse_address(url),
     )
     door.start()
     return door
@@ -473,4 +476,5 @@ __all__ = [
     "make_gateway",
     "open_http_listener",
     "start_http_door",
+    "url_from_here",
 ]

@@ -88,7 +88,7 @@ class Server:
         self._upgrade = Upgrade(self._make_way)
         self._http_listener: Listener | None = None
         self._http_door: HttpDoor | None = None
-        self._http_target = ""
+        self._http_target = ""  # for a client, who may be in another folder by then
         self._reload = False
         self._process = os.getpid()  # which has called start() or run()
         #: Whether start() is under way, and whether a stop came meanwhile.
@@ -128,6 +128,7 @@ class Server:
             demand_secret(self.settings, [listener.address for listener in listeners])
             if self.settings.http is not None:
                 self._http_listener = _listen_for_http(self.settings.http)
+                self._http_target = _url_from_here(listeners[0].address)
         except BaseException:
             for listener in listeners:
                 listener.close()
@@ -254,7 +255,7 @@ class Server:
                 limit_name,
             )
         if settings.http is not None:
-            self._open_http_door(addresses[0])
+            self._open_http_door()
 
     def _load(self, load: Callable[[], Application]) -> Application:
         self._is_loading = True
@@ -290,14 +291,13 @@ class Server:
             if engine.wait(self._notifier.watchdog_seconds / _WATCHDOG_PARTS):
                 return
 
-    def _open_http_door(self, address: str) -> None:
+    def _open_http_door(self) -> None:
         from paste_ajp.http_door import start_http_door
 
         assert self._http_listener is not None  # bind() has opened it
-        self._http_target = address
         self._http_door = start_http_door(
             self.settings.http,
-            address,
+            self._http_target,
             self.settings,
             listener=self._http_listener.socket,
         )
@@ -522,6 +522,12 @@ def _listen_for_http(address: Address) -> Listener:
         raise bind_error(f"{address} for HTTP", error) from error
     listener.written = written
     return listener
+
+
+def _url_from_here(address: Address) -> str:
+    from paste_ajp.http_door import url_from_here
+
+    return url_from_here(str(address))
 
 
 def demand_secret(settings: Settings, addresses: Iterable[Address]) -> None:

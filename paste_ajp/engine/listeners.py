@@ -68,7 +68,9 @@ class Listener:
             if path and isinstance(path, str) and not path.startswith("\0"):
                 with suppress(FileNotFoundError):
                     found = Path(path).stat()
-                    self._file = (path, found.st_dev, found.st_ino)
+                    # What is loaded may change the folder.
+                    absolute = str(Path(path).absolute())
+                    self._file = (absolute, found.st_dev, found.st_ino)
 
     @property
     def address(self) -> Address:

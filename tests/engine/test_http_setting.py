@@ -71,6 +71,23 @@ def test_door_leads_to_a_socket_with_a_relative_path(
             assert answer.read() == b"hello"
 
 
+def test_door_and_the_end_find_a_relative_path_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load_elsewhere() -> Any:
+        monkeypatch.chdir("/")
+        return application
+
+    monkeypatch.chdir(tmp_path)
+    listening = Settings.parse({"listen": "unix:ajp.sock", "http": "127.0.0.1:0"})
+    server = Server(None, listening, load_application=load_elsewhere)
+    with caplog.at_level(logging.INFO, "paste_ajp"), server:
+        url = next(word for word in caplog.text.split() if word[:4] == "http")
+        with urllib.request.urlopen(url.rstrip(","), timeout=10) as answer:
+            assert answer.read() == b"hello"
+    assert not (tmp_path / "ajp.sock").exists()
+
+
 def test_door_that_does_not_open_leaves_no_thread_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -933,12 +933,14 @@ def test_request_through_the_http_door_ends_before_the_server(
     wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
 
 
-def test_http_door_knows_the_secret_of_a_reload(start, tmp_path):
+@pytest.mark.parametrize("listen", ["", "listen = unix:ajp.sock"])
+def test_http_door_knows_the_secret_of_a_reload(start, tmp_path, listen):
     http = f"127.0.0.1:{free_port()}"
     ini = tmp_path / "site.ini"
     text = (
         "[app:main]\nuse = egg:paste_ajp#demo\n[server:main]\nuse = egg:paste_ajp\n"
-        f"port = {free_port()}\nhttp = {http}\nprocesses = 2\nsecret = "
+        f"{listen or f'port = {free_port()}'}\n"
+        f"http = {http}\nprocesses = 2\nsecret = "
     )
 
     def status():
