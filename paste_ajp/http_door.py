@@ -12,10 +12,12 @@ from __future__ import annotations
 import importlib
 import ipaddress
 import logging
+import os
 import re
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -222,6 +224,7 @@ class HttpDoor:
         self._lock = threading.RLock()
         self._is_running = False
         self._has_ended = False
+        _doors.add(self)
 
     def __enter__(self) -> HttpDoor:
         return self
@@ -325,6 +328,18 @@ class HttpDoor:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=10)
 
+    def _after_fork(self) -> None:
+        """In a child process, leave all to the parent.
+
+        Who connects would wait for nobody once that has ended, and connections would
+        stay open that it has closed.
+        """
+        self._lock = threading.RLock()  # a thread that is not here may hold it
+        self._thread = None
+        self._is_running = False
+        self._has_ended = True
+        self._loop.close_all(self._sockets, ignore_all=True)
+
     def _end(self) -> None:
         """Give everything back. Under the lock, and in the loop's thread or without."""
         if not self._has_ended:
@@ -334,6 +349,19 @@ class HttpDoor:
             for gateway in (self._gateway, self._former):
                 if gateway is not None:
                     gateway.close()
+
+
+#: All there are, for a fork.
+_doors: weakref.WeakSet[HttpDoor] = weakref.WeakSet()
+
+
+def _leave_after_fork() -> None:
+    for door in list(_doors):
+        door._after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # POSIX; elsewhere nothing forks
+    os.register_at_fork(after_in_child=_leave_after_fork)
 
 
 def url_from_here(ajp_target: str) -> str:

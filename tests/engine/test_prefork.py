@@ -120,8 +120,10 @@ def is_refused(port):
     """Whether nobody listens there."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
+    except ConnectionRefusedError:
         return True
+    except TimeoutError:  # somebody listens, but takes nobody
+        pass
     return False
 
 
@@ -931,6 +933,32 @@ def test_request_through_the_http_door_ends_before_the_server(
             successor = parent.log.partition("upgraded: process ")[2].split()[0]
             os.kill(int(successor), signal.SIGTERM)
     wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
+
+
+def test_forks_have_no_connection_of_the_http_door(start):
+    http = f"127.0.0.1:{free_port()}"
+    parent = start("--http", http, "--preload")
+    host, _, port = http.partition(":")
+    with socket.create_connection((host, int(port)), 20) as browser:
+        browser.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in browser.recv(4096)
+        former = parent.children()
+        parent.send_signal(signal.SIGHUP)
+        wait_until(lambda: not former & parent.children(), 20, "new children")
+        browser.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        with browser.makefile("rb") as answer:
+            assert answer.read().split()[-2] == b"one"
+
+
+def test_forks_do_not_listen_at_the_http_door(start, tmp_path):
+    http = f"127.0.0.1:{free_port()}"
+    parent = start("--http", http, "--preload", "--graceful-timeout", "60")
+    with FrontEnd(parent.address) as front_end:
+        front_end.send(forward("GET", "/sleep/60"))
+        wait_until((tmp_path / "sleeping").exists, 10, "the request to begin")
+        parent.send_signal(signal.SIGTERM)
+        wait_until(lambda: is_refused(int(http.rpartition(":")[2])), 20, "a refusal")
+        assert parent.is_running()
 
 
 @pytest.mark.parametrize("listen", ["", "listen = unix:ajp.sock"])
