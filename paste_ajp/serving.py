@@ -99,6 +99,7 @@ class Server:
         self._is_loading = False
         self._load_ended = False
         self._stop_wish: StopWish | None = None
+        self._handle_again: Callable[[], None] = _nothing_to_do
 
     # -- start --------------------------------------------------------------------
 
@@ -202,6 +203,7 @@ class Server:
             except BaseException:
                 if not self._load_ended:  # else it comes of our StopAsked
                     raise
+            self._handle_again()
         if self._stop_asked:
             return
         settings = self.settings
@@ -338,7 +340,7 @@ class Server:
                 handlers[REMOVE_SIGNAL] = self._on_remove_signal
                 handlers[CHILD_SIGNAL] = self._on_child_signal
         try:
-            with handled(handlers):
+            with handled(handlers) as self._handle_again:
                 self._begin()
                 if self._parent is not None:
                     try:
@@ -348,6 +350,7 @@ class Server:
                 else:
                     self.wait()
         finally:
+            self._handle_again = _nothing_to_do
             self._is_starting = False  # should a signal have come before _begin()
         return self._reload
 
@@ -503,6 +506,10 @@ class Server:
     ) -> None:
         self.shutdown()
         self.wait()
+
+
+def _nothing_to_do() -> None:
+    """Install no handler: there is none outside run()."""
 
 
 def _listen_for_http(address: Address) -> Listener:

@@ -119,13 +119,24 @@ def _mailbox() -> Iterator[None]:
 
 
 @contextmanager
-def handled(handlers: Mapping[str, Callable[[], None]]) -> Iterator[None]:
+def handled(
+    handlers: Mapping[str, Callable[[], None]],
+) -> Iterator[Callable[[], None]]:
     """Install handlers by the signals' names, and put the former ones back.
 
     A signal that this system does not have is passed over, one that was ignored
-    on purpose (SIGHUP under nohup or hupper) stays ignored.
+    on purpose (SIGHUP under nohup or hupper) stays ignored. Gives a function that
+    installs them once more, over what an application has when it was loaded.
     """
     former: dict[int, object] = {}
+    ours: dict[int, Callable[[int, FrameType | None], None]] = {}
+
+    def install_again() -> None:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+        if ours:
+            signal.set_wakeup_fd(_mailboxes[-1][2].fileno(), warn_on_full_buffer=False)
+
     try:
         for name, handler in handlers.items():
             number = getattr(signal, name, None)
@@ -133,9 +144,10 @@ def handled(handlers: Mapping[str, Callable[[], None]]) -> Iterator[None]:
                 continue
             if name == RELOAD_SIGNAL and signal.getsignal(number) is signal.SIG_IGN:
                 continue
-            former[number] = signal.signal(number, _ignoring_arguments(handler))
+            ours[number] = _ignoring_arguments(handler)
+            former[number] = signal.signal(number, ours[number])
         with _mailbox() if former else nullcontext():
-            yield
+            yield install_again
     finally:
         for number, before in former.items():
             signal.signal(

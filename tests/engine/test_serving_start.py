@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,35 @@ def test_stop_signal_ends_the_loading_whatever_that_makes_of_it(
     status, said = start_and_stop(tmp_path, "", signal.SIGTERM, served=served)
     (line,) = said.splitlines()
     assert line.endswith("paste_ajp: asked to stop: the start is given up")
+    assert status == 0
+
+
+#: An application with a wish of its own, which stops the server when that serves.
+SETS_HANDLERS = """
+import os, signal, socket, threading
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.set_wakeup_fd(-1)
+
+def stop():
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect("ajp.sock")
+        asking.sendall(b"\\x12\\x34\\0\\1\\x0a")
+        assert asking.recv(5) == b"AB\\0\\1\\x09"
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=stop).start()
+"""
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--processes=2", "--preload")], ids=["one process", "forks"]
+)
+def test_stop_signal_ends_the_server_whatever_the_application_has_set(
+    tmp_path: Path, flags: Sequence[str]
+) -> None:
+    served = SETS_HANDLERS + HELLO
+    status, said = start_and_stop(tmp_path, "", signal.SIGTERM, *flags, served=served)
+    assert "asked to stop: running requests may end first" in said
     assert status == 0
 
 
