@@ -257,7 +257,7 @@ class Client:
             link.close()
             self._pool.give_up()
             raise
-        self._pool.give_back(link)
+        _put_back(link, self._pool)
         return time.monotonic() - started
 
     def _take_link(self, deadline: Deadline) -> _Link:
@@ -395,8 +395,12 @@ class _Link:
 
     @property
     def may_rest(self) -> bool:
-        """Is the connection in order, with nothing left over in either direction?"""
-        return self.connection.may_reuse and not self._inbox
+        """Is the connection in order, with nothing left over in either direction?
+
+        A packet that has begun counts: it would become the start of the next answer.
+        """
+        connection = self.connection
+        return connection.may_reuse and connection.is_idle and not self._inbox
 
     @property
     def has_ended(self) -> bool:
@@ -470,7 +474,6 @@ class _Link:
         if not isinstance(answer, CPong):
             problem = f"{type(answer).__name__} came, not CPong"
             raise BadAnswer(Stage.CPING, self.address, problem)
-        self.rest()
 
     def _limit_wait(self) -> None:
         """Have the next call wait no longer than the exchange may still take."""
@@ -486,6 +489,16 @@ class _Link:
                 problem = self.deadline.problem
             return TimedOut(stage, self.address, problem)
         return ConnectionLost(stage, self.address, error.strerror or str(error))
+
+
+def _put_back(link: _Link, pool: Pool[_Link]) -> None:
+    """Give a connection back for the next exchange, unless it is not in order."""
+    if link.may_rest:
+        link.rest()
+        pool.give_back(link)
+    else:
+        link.close()
+        pool.give_up()
 
 
 class _Exchange:
@@ -533,10 +546,8 @@ class _Exchange:
         return BadAnswer(stage, self._link.address, problem)
 
     def finish(self, *, reuse: bool) -> None:
-        link = self._link
-        if reuse and self._cannot_send is None and link.may_rest:
-            link.rest()
-            self._pool.give_back(link)
+        if reuse and self._cannot_send is None:
+            _put_back(self._link, self._pool)
         else:
             self.abort()
 

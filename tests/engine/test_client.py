@@ -86,14 +86,23 @@ def test_a_connection_that_will_be_closed_is_not_used_again():
         assert server.accepted == 2
 
 
-def test_bytes_after_the_end_spoil_a_connection():
+@pytest.mark.parametrize(
+    "surplus",
+    [
+        pytest.param(FLUSH, id="packet"),
+        pytest.param(FLUSH[:2], id="half a head"),
+        pytest.param(FLUSH[:6], id="half a packet"),
+    ],
+)
+def test_bytes_after_the_end_spoil_a_connection(surplus):
     def chatter(peer):
-        answer(peer, end=END_REUSE + FLUSH)
+        answer(peer, end=END_REUSE + surplus)
+        peer.packet()
 
-    with talking(chatter, answer) as (server, client):
-        client.request("GET").read()
-        client.request("GET").read()
-        assert server.accepted == 2
+    with talking(chatter, answer) as (_, client):
+        client.request("POST").read()
+        assert client.connections == (0, 0)
+        assert client.request("POST").status == 200
 
 
 def test_cping():
@@ -106,6 +115,26 @@ def test_cping():
         assert 0 < client.cping() < 10
         client.cping()
         assert server.accepted == 1
+
+
+@pytest.mark.parametrize(
+    "surplus",
+    [
+        pytest.param(CPONG, id="packet"),
+        pytest.param(CPONG[:2], id="half a head"),
+        pytest.param(b"zz", id="no packet"),
+    ],
+)
+def test_bytes_after_a_cpong_spoil_a_connection(surplus):
+    def chatter(peer):
+        assert peer.packet() == CPING
+        peer.send(CPONG + surplus)
+        peer.packet()
+
+    with talking(chatter, answer) as (_, client):
+        assert client.cping() > 0
+        assert client.connections == (0, 0)
+        assert client.request("POST").status == 200
 
 
 def test_a_unix_socket(tmp_path):
