@@ -536,7 +536,9 @@ class _Exchange:
                     Stage.REQUEST_BODY, self._link.address, self._cannot_send
                 ) from None
             if isinstance(message, GetBodyChunk):
-                self._send_chunk(min(message.length, self._chunk_size))
+                # Asked for none, send as httpd does: an empty one would end the body.
+                most = self._chunk_size
+                self._send_chunk(min(message.length or most, most))
             elif isinstance(message, SendBodyChunk | SendHeaders | EndResponse):
                 return message
             else:

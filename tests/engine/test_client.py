@@ -213,6 +213,30 @@ def test_a_chunked_body_is_sent_on_demand_alone_and_ends_in_eof():
     assert got == [True, *chunks, EOF_CHUNK, EOF_CHUNK]
 
 
+@pytest.mark.parametrize(
+    ("body", "unasked"),
+    [
+        pytest.param(b"x" * 9000, 1, id="of known length"),
+        pytest.param([b"x" * 8186, b"x" * 814], 0, id="chunked"),
+    ],
+)
+def test_a_server_that_asks_for_no_bytes_gets_a_chunk_as_from_httpd(body, unasked):
+    got = []
+
+    def script(peer):
+        peer.packet()
+        for number in range(2):
+            if number >= unasked:
+                peer.send(ask(0))
+            got.append(len(peer.packet()) - 6)
+        peer.send(HEAD, END_REUSE)
+
+    with talking(script) as (server, client):
+        client.request("POST", body=body).read()
+        server.done()
+    assert got == [8186, 814]
+
+
 def test_a_server_with_larger_packets_gets_larger_chunks():
     got = []
     with talking(packets_of(1, got), packet_size=65536) as (server, client):
