@@ -456,9 +456,11 @@ class _Link:
             except OSError as error:
                 raise self._error(stage, error) from error
             if not data:
-                raise ConnectionLost(
-                    stage, self.address, "the server closed the connection"
-                )
+                problem = "the server closed the connection"
+                here, due = self.connection.reader.missing
+                if here:
+                    problem += f" after {here} of {due} bytes of a packet"
+                raise ConnectionLost(stage, self.address, problem)
             self._got_a_byte = True
             if self._trace is not None:
                 self._trace.received(self._id, data)

@@ -56,8 +56,9 @@ class Response:
         self._bodyless = method == "HEAD" or self.status in (204, 304)
         self.headers: Sequence[tuple[str, str]]
         try:
-            if not 100 <= self.status <= 999:
-                raise ValueError(f"status {self.status}: expected 100 to 999")
+            # AJP has no place for an interim response: what comes is the answer.
+            if not 200 <= self.status <= 999:
+                raise ValueError(f"status {self.status}: expected 200 to 999")
             self.headers, length = _settle_length(head.headers)
         except ValueError as error:
             raise exchange.refuse(Stage.HEADERS, str(error)) from None

@@ -68,6 +68,9 @@ MAX_STRAY_CHUNKS: Final = 4
 #: or as the first chunk of a request that fits lighttpd's fingerprint suggests.
 BodyFraming = Literal["auto", "standard", "raw"]
 
+#: What a container sends.
+_FROM_CONTAINER: Final = (CPong, EndResponse, GetBodyChunk, SendBodyChunk, SendHeaders)
+
 #: The method byte of a HEAD request.
 _HEAD: Final = bytes((CODE_BY_METHOD["HEAD"],))
 
@@ -526,7 +529,7 @@ class Connection:
             message = to_front_end.decode_from_container(payload)
             state = self._moves.get((self.state, type(message)))
             if state is None:
-                raise self._refuse(f"unexpected {type(message).__name__}")
+                raise self._refuse_message(message)
             if isinstance(message, GetBodyChunk):
                 self.owed += 1
             elif isinstance(message, EndResponse) and not message.reuse:
@@ -534,6 +537,18 @@ class Connection:
                 state = _CLOSING
             self.state = state
             messages.append(message)
+
+    def _refuse_message(self, message: Message) -> FramingError:
+        """Say what the container may send here, and what it has sent."""
+        due = [
+            kind.__name__
+            for state, kind in self._moves
+            if state is self.state and kind in _FROM_CONTAINER
+        ]
+        expected = " or ".join(due) or "nothing"
+        return FramingError(
+            "type", 0, f"expected {expected}, found {type(message).__name__}"
+        )
 
     # -- messages out -----------------------------------------------------------
 

@@ -371,12 +371,14 @@ def decode_send_headers(payload: bytes) -> SendHeaders:
             code, after = decode_integer(payload, pos, field)
             known = RESPONSE_HEADER_BY_CODE.get(code)
             if known is None:
-                raise DecodeError(field, pos, f"0x{code:04X} is no header code")
+                raise DecodeError(
+                    field, pos, f"expected 0xA001 to 0xA00B, found 0x{code:04X}"
+                )
             name = known
         else:
             name, after = _decode_text(payload, pos, field)
             if not _TOKEN.fullmatch(name):
-                raise DecodeError(field, pos, f"{name[:40]!r} is not a token")
+                raise DecodeError(field, pos, f"expected a token, found {name[:40]!r}")
         value, pos = _decode_text(payload, after, f"header {name}")
         headers.append((name, value))
     _expect_end(payload, pos)
@@ -447,5 +449,7 @@ def decode_from_container(payload: bytes) -> MessageToFrontEnd:
     code, _ = decode_byte(payload, 0, "type")
     decoder = _DECODERS.get(code)
     if decoder is None:
-        raise DecodeError("type", 0, f"{code} is not the type of a container's message")
+        raise DecodeError(
+            "type", 0, f"expected 3 to 6 or 9, what a container sends, found {code}"
+        )
     return decoder(payload)

@@ -406,6 +406,18 @@ def test_a_connection_closed_without_an_answer():
     assert caught.value.stage is Stage.HEADERS
 
 
+def test_a_connection_closed_within_a_packet_says_how_far_it_came():
+    def cut(peer):
+        peer.packet()
+        peer.send(HEAD[:9])
+
+    with talking(cut) as (_, client), pytest.raises(ConnectionLost) as caught:
+        client.request("GET")
+    assert caught.value.problem == (
+        "the server closed the connection after 9 of 14 bytes of a packet"
+    )
+
+
 def test_a_connection_closed_within_the_body():
     def cut(peer):
         peer.packet()
@@ -423,10 +435,10 @@ def test_a_connection_closed_within_the_body():
     ("bytes_sent", "problem"),
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "magic"),
-        (END_REUSE, "unexpected EndResponse"),
-        (body(b"x"), "unexpected SendBodyChunk"),
-        (CPONG, "unexpected CPong"),
-        (bytes.fromhex("41420001 1e"), "30 is not the type"),
+        (END_REUSE, "found EndResponse"),
+        (body(b"x"), "found SendBodyChunk"),
+        (CPONG, "found CPong"),
+        (bytes.fromhex("41420001 1e"), "found 30"),
     ],
 )
 def test_what_is_no_answer_is_named(bytes_sent, problem):

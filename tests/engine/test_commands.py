@@ -606,7 +606,7 @@ def test_request_to_a_server_with_an_odd_status_is_an_error(capfd):
 
     with ScriptedServer(script) as server:
         assert main(["request", "-i", server.url]) == 56
-    assert "status 1000: expected 100 to 999" in capfd.readouterr().err
+    assert "status 1000: expected 200 to 999" in capfd.readouterr().err
 
 
 def test_request_that_fails_leaves_the_file_alone(run, tmp_path):

@@ -208,11 +208,11 @@ def test_closing_does_not_wait_for_the_end_of_such_a_body():
     assert exchange.told == ["abort"]
 
 
-@pytest.mark.parametrize("status", [0, 99, 1000])
+@pytest.mark.parametrize("status", [0, 99, 103, 199, 1000, 65535])
 def test_a_status_that_http_does_not_know_is_an_error(status):
     with pytest.raises(BadAnswer) as caught:
         respond(status=status)
-    assert caught.value.problem == f"status {status}: expected 100 to 999"
+    assert caught.value.problem == f"status {status}: expected 200 to 999"
 
 
 def test_a_response_may_be_asked_like_a_file():

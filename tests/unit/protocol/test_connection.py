@@ -772,7 +772,7 @@ def test_fault_behind_an_ended_exchange_ends_reuse():
     assert (connection.may_reuse, connection.is_idle) == (False, False)
     with pytest.raises(FramingError) as caught:
         connection.receive(b"")
-    assert str(caught.value) == "type at byte 0: unexpected CPong in state idle"
+    assert str(caught.value) == "type at byte 0: expected nothing, found CPong"
 
 
 # -- the container: requests that are refused ----------------------------------------
@@ -1061,19 +1061,22 @@ def test_front_end_sends_nothing_of_a_container():
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (b"AB\x00\x01\x09", "type at byte 0: unexpected CPong in state request"),
+        (
+            b"AB\x00\x01\x09",
+            "type at byte 0: expected GetBodyChunk or SendHeaders, found CPong",
+        ),
         (
             b"AB\x00\x04\x03\x00\x00\x00",
-            "type at byte 0: unexpected SendBodyChunk in state request",
+            "type at byte 0: expected GetBodyChunk or SendHeaders, found SendBodyChunk",
         ),
         (
             b"AB\x00\x02\x05\x01",
-            "type at byte 0: unexpected EndResponse in state request",
+            "type at byte 0: expected GetBodyChunk or SendHeaders, found EndResponse",
         ),
         (b"\x12\x34", "magic at byte 0: expected 0x41, found 0x12"),
         (
             b"AB\x00\x01\x00",
-            "type at byte 0: 0 is not the type of a container's message",
+            "type at byte 0: expected 3 to 6 or 9, what a container sends, found 0",
         ),
         (
             b"AB\xff\xff",

@@ -352,7 +352,10 @@ def test_message_is_decoded(packet, message):
     ("payload", "text"),
     [
         (b"", "type at byte 0: needs 1 byte, 0 left"),
-        (b"\x02", "type at byte 0: 2 is not the type of a container's message"),
+        (
+            b"\x02",
+            "type at byte 0: expected 3 to 6 or 9, what a container sends, found 2",
+        ),
         (b"\x03\x00", "body chunk at byte 1: needs 2 bytes, 1 left"),
         (b"\x03\x00\x02a\x00", "body chunk at byte 1: 2 bytes and a NUL due, 2 left"),
         (b"\x03\x00\x01ab\x00", "body chunk at byte 1: 1 bytes and a NUL due, 3 left"),
@@ -374,11 +377,11 @@ def test_message_is_decoded(packet, message):
         ),
         (
             b"\x04\x00\xc8\x00\x00\x00\x00\x01\xa0\x0c",
-            "header 1 name at byte 8: 0xA00C is no header code",
+            "header 1 name at byte 8: expected 0xA001 to 0xA00B, found 0xA00C",
         ),
         (
             b"\x04\x00\xc8\x00\x00\x00\x00\x01\x00\x02X:\x00",
-            "header 1 name at byte 8: 'X:' is not a token",
+            "header 1 name at byte 8: expected a token, found 'X:'",
         ),
         (
             b"\x04\x00\xc8\x00\x00\x00\x00\x01\xa0\x01\x00\x01\r\x00",
