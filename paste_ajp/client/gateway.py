@@ -289,7 +289,8 @@ def find_body(environ: Environ) -> tuple[_Input | None, int | None, bool]:
             "a chunked body, and the HTTP server does not say that it undoes chunks "
             "(wsgi.input_terminated)"
         )
-    text = environ.get("CONTENT_LENGTH") or ""
+    # Beside chunks a length is only what the remote says; httpd drops it, too.
+    text = "" if is_chunked else environ.get("CONTENT_LENGTH") or ""
     if text:
         if not (text.isascii() and text.isdigit()):
             raise ValueError(f"CONTENT_LENGTH = {text!r}: expected digits")

@@ -132,6 +132,14 @@ def environ_with(method="POST", **keys):
             environ_with(HTTP_TRANSFER_ENCODING="Chunked", wsgi__input_terminated=True),
             (True, None, True),
         ),
+        (
+            environ_with(
+                HTTP_TRANSFER_ENCODING="chunked",
+                CONTENT_LENGTH="2",
+                wsgi__input_terminated=True,
+            ),
+            (True, None, True),
+        ),
         (environ_with(wsgi__input_terminated=True), (True, None, True)),
         (environ_with("GET", wsgi__input_terminated=True), (False, None, False)),
     ],
