@@ -35,6 +35,7 @@ from paste_ajp.protocol.messages import (
     SendHeaders,
 )
 from paste_ajp.protocol.wire import (
+    NULL,
     decode_boolean,
     decode_byte,
     decode_integer,
@@ -357,9 +358,10 @@ def encode_get_body_chunk(length: int) -> bytes:
 
 
 def decode_send_headers(payload: bytes) -> SendHeaders:
-    """Decode Send Headers. Null strings, which no container should send, are ``""``.
+    """Decode Send Headers. A null reason is ``""``: httpd and mod_jk take it.
 
-    Coded names come out as in codes.RESPONSE_HEADERS, others as they were sent.
+    Coded names come out as in codes.RESPONSE_HEADERS, others as they were sent. A null
+    value is refused, as it is by httpd and mod_jk.
     """
     status, pos = decode_integer(payload, 1, "status")
     reason, pos = _decode_text(payload, pos, "reason")
@@ -379,7 +381,10 @@ def decode_send_headers(payload: bytes) -> SendHeaders:
             name, after = _decode_text(payload, pos, field)
             if not _TOKEN.fullmatch(name):
                 raise DecodeError(field, pos, f"expected a token, found {name[:40]!r}")
-        value, pos = _decode_text(payload, after, f"header {name}")
+        field = f"header {name}"
+        if payload[after : after + 2] == NULL:
+            raise DecodeError(field, after, "expected a value, found null")
+        value, pos = _decode_text(payload, after, field)
         headers.append((name, value))
     _expect_end(payload, pos)
     return SendHeaders(status, reason, headers)
