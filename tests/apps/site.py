@@ -179,10 +179,17 @@ def release(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def fail(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Raises: ``?when=before`` the headers, or after the first piece."""
-    if parameters(environ).get("when") == "before":
+    """Raises: ``?when=before`` the headers, or after the first piece.
+
+    ``length`` is the Content-Length that it does not keep.
+    """
+    given = parameters(environ)
+    if given.get("when") == "before":
         raise RuntimeError("failed on purpose, before the headers")
-    start_response("200 OK", [("Content-Type", "text/plain")])
+    headers = [("Content-Type", "text/plain")]
+    if "length" in given:
+        headers.append(("Content-Length", given["length"]))
+    start_response("200 OK", headers)
     yield b"a beginning\n"
     raise RuntimeError("failed on purpose, after the first piece")
 

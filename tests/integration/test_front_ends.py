@@ -164,13 +164,15 @@ def test_failure_before_the_headers_is_a_500(front_end: FrontEnd) -> None:
     assert b"on purpose" not in answer.body
 
 
+@pytest.mark.parametrize("length", ["", "&length=100"])
 def test_failure_after_the_headers_does_not_look_complete(
-    front_end: FrontEnd,
+    front_end: FrontEnd, length: str
 ) -> None:
-    if front_end.name != "httpd":
-        pytest.skip(f"{front_end.name} hides that the container broke off")
+    if front_end.name == "mod_jk" or (front_end.name == "lighttpd" and not length):
+        # lighttpd tells if it had begun to stream, which depends on the moment.
+        pytest.skip(f"{front_end.name} may hide that the container broke off")
     with pytest.raises(http.client.IncompleteRead) as caught:
-        ask(front_end.port, "GET", "/fail?when=after")
+        ask(front_end.port, "GET", f"/fail?when=after{length}")
     assert caught.value.partial.endswith(b"a beginning\n")
     assert ask(front_end.port, "GET", "/hello").status == 200
 
