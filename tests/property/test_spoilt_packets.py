@@ -33,7 +33,7 @@ def test_captured_payload_decodes(payload):
 
 
 @given(seeds)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_spoilt_payload_is_decoded_or_refused(seed):
     chance = random.Random(seed)
     try_decoder(spoil_payload(chance.choice(payloads()), chance))
@@ -42,7 +42,7 @@ def test_spoilt_payload_is_decoded_or_refused(seed):
 @given(st.binary(max_size=200))
 @example(b"")
 @example(b"\x02")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_are_decoded_or_refused(data):
     try_decoder(data)
     try_decoder(b"\x02\x02\x00\x08HTTP/1.1\x00\x00\x01/\x00" + data)
@@ -54,7 +54,7 @@ def test_captured_sequence_is_taken_in(packets):
 
 
 @given(seeds)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_spoilt_sequence_never_confuses_a_connection(seed):
     try_connection(b"".join(some_sequence(random.Random(seed))))
 
@@ -72,7 +72,6 @@ def live():
 @given(seeds)
 @settings(
     max_examples=400,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_spoilt_sequence_leaves_a_server_that_serves(live, seed):
