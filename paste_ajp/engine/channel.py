@@ -80,6 +80,9 @@ QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 #: server.stream-request-body = 1 it is never sent unasked. Source: AJP notes 6.2.
 FIRST_CHUNK_SECONDS = 3.0
 
+#: What a process is told that an application has forked.
+NOT_OURS: Final = "the process that forked this one has the connection"
+
 DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
 
 
@@ -471,6 +474,12 @@ class Channel:
         finally:
             self._sock.close()
 
+    def abandon(self) -> None:
+        """Close the copy of the socket that a forked process has, and no more."""
+        self.phase = Phase.CLOSED
+        with suppress(OSError):
+            socket.close(self._sock.detach())
+
     # -- assigned: an Exchange -------------------------------------------------------
 
     def _begin(self, request: ForwardRequest) -> None:
@@ -545,6 +554,8 @@ class Channel:
         connection = self._connection
         if connection.failure is not None:  # it came along with the request
             raise self._body_broken(connection.failure)
+        if self._server.is_copy:
+            raise FrontEndGone(NOT_OURS)
         if not connection.owed:
             if not self._is_paused:
                 self._is_paused = True
@@ -712,7 +723,9 @@ class Channel:
 
     def _gone(self, error: OSError, missing: int | None = None) -> FrontEndGone:
         """Say why nothing more can be sent."""
-        if isinstance(error, BlockingIOError):
+        if self._server.is_copy:
+            gone = FrontEndGone(NOT_OURS)
+        elif isinstance(error, BlockingIOError):
             gone = FrontEndGone(
                 "the front end took no data for write_timeout ="
                 f" {self._server.settings.write_timeout:g} s"

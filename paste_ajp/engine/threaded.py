@@ -76,6 +76,9 @@ JOIN_SECONDS: Final = 1.0
 #: Of connections to UNIX sockets.
 _unix_numbers = itertools.count(1)
 
+#: The servers of this process that have been started and not stopped.
+_running: Final[set[ThreadedServer]] = set()
+
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -117,6 +120,8 @@ class ThreadedServer:
         self.settings = settings
         self.stats = Stats()
         self.draining = False
+        #: Is this in a process that was forked while the server ran?
+        self.is_copy = False
         #: Is shown what passes on every connection; may be set and taken any time.
         self.tracer: TraceWriter | None = None
         self._listeners: list[Listener] = list(listeners or ())
@@ -249,6 +254,7 @@ class ThreadedServer:
             self._share.set(0)
         if settings.trace is not None:
             self.switch_trace()
+        _running.add(self)
         self._crew.start()
 
     def _name(self) -> str:
@@ -394,8 +400,31 @@ class ThreadedServer:
         if crew.threads == len(crew.busy_workers()):
             # Whoever is still in an application will not poll any more.
             poller.close()
+        _running.discard(self)
         self._stopped.set()
         tell_main_thread()
+
+    def abandon(self) -> None:
+        """Leave everything to the parent, in a process that was forked.
+
+        The application may fork, and the child come back from its call. It would serve
+        like this process then, with this one's poller. And what it holds on to stays
+        open when this process closes it: a front end would send to nobody.
+        """
+        self.is_copy = True
+        self._lock = threading.Lock()  # a thread that is not here may have held it
+        self._share = None
+        if self._crew is not None:
+            self._crew.abandon()
+        for listener in self._listeners:
+            listener.close()
+        for channel in self._channels.values():
+            channel.abandon()
+        self._channels = {}
+        for sock, _ in self._undecided:
+            sock.close()
+        if self._poller is not None:
+            self._poller.close()
 
     def _unfinished(self, crew: Crew) -> list[Channel | Afterwards]:
         """Return what runs in the application, or is not all sent."""
@@ -1093,3 +1122,13 @@ def _name_of(peer: object) -> str:
     if isinstance(peer, tuple):
         return f"{peer[0]}:{peer[1]}"
     return f"unix socket #{os.getpid()}.{next(_unix_numbers)}"
+
+
+def _abandon_all() -> None:
+    """Leave to the parent what it serves; called in each process that is forked."""
+    while _running:
+        _running.pop().abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)

@@ -33,7 +33,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from paste_ajp.logs import server_log
 
@@ -214,6 +214,7 @@ class Crew:
         self._waiting: list[Any] = []  # read requests for which there is no thread
         self._started = 0
         self._stopping = False
+        self._is_copy = False  # of another process's crew: see abandon()
         self._watcher_sleeps = False
         self._look = LONGEST_LOOK  # seconds between two looks, at present
         self.full = False  # are all threads but one in the application?
@@ -236,6 +237,14 @@ class Crew:
             self._stopping = True
             for worker in self._workers:
                 worker.rouse()
+
+    def abandon(self) -> None:
+        """End the calling thread's process when it comes back from the application.
+
+        For a process that was forked: of all threads it has the calling one alone.
+        """
+        self._lock = threading.Lock()  # another may have held it
+        self._stopping = self._is_copy = True
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until all threads have ended; False if some have not in time."""
@@ -382,6 +391,17 @@ class Crew:
                         self._start_worker(Role.RUNNER)
                     elif self._watcher is None:
                         self._appoint_watcher()
+            if self._is_copy:
+                self._end_copy()
+
+    @staticmethod
+    def _end_copy() -> NoReturn:
+        server_log.error(
+            "process %d ends: the application has forked it, and it came back from the"
+            " application's call, where it had to end itself by os._exit()",
+            os.getpid(),
+        )
+        os._exit(1)
 
     def _run(self, worker: Worker) -> None:
         """Poll and serve, until detached. The hot loop."""
