@@ -122,6 +122,7 @@ class Channel:
         "_ended",
         "_is_partial",
         "_is_paused",
+        "_is_shared",
         "_lingered",
         "_may_reuse",
         "_reader",
@@ -165,7 +166,13 @@ class Channel:
         self.request = _NO_REQUEST
         self._forget_body()
         self._ended: bool | None = None
+        # False as well while a thread waits for the front end. The application may have
+        # threads of its own, and end the response meanwhile: one would get what the
+        # next request sends, or send into its response.
         self._may_reuse = True
+        self._is_shared = (
+            False  # did two wait so at a time? The first back knows no more
+        )
         self.unsent: Outgoing | None = None  # what is left of a response
         self._lingered = 0
         self._is_partial = False  # has a packet come in part, or is one owed?
@@ -588,9 +595,9 @@ class Channel:
 
     def _await_body(self) -> bytes:
         """Return what comes next; where that takes time, another thread polls."""
-        # The application may read in a thread of its own, and end the response while
-        # that waits here: it would get what the next request sends.
         may_reuse, self._may_reuse = self._may_reuse, False
+        if not may_reuse:
+            self._is_shared = True
         while True:
             try:
                 data = self._sock.recv(BODY_BYTES, self._body_flags)
@@ -602,7 +609,7 @@ class Channel:
                 gone = f"the front end left while sending: {error}"
                 raise FrontEndGone(gone) from error
             self._let_others_poll()
-        self._may_reuse = may_reuse
+        self._may_reuse = may_reuse and not self._is_shared
         return data
 
     def _let_others_poll(self) -> None:
@@ -701,15 +708,22 @@ class Channel:
         """Send all of `data`. Raises FrontEndGone where that cannot be."""
         if self.answer_claim is not None:
             self._claim_answer()
+        may_reuse, self._may_reuse = self._may_reuse, False
+        if not may_reuse:
+            self._is_shared = True
         try:
             self._sock.sendall(data)
         except OSError as error:
             raise self._gone(error) from None
+        self._may_reuse = may_reuse and not self._is_shared
 
     def send_gathered(self, buffers: list[bytes | memoryview], size: int) -> None:
         """Send buffers, ``size`` bytes in all, as if joined. Raises FrontEndGone."""
         if self.answer_claim is not None:
             self._claim_answer()
+        may_reuse, self._may_reuse = self._may_reuse, False
+        if not may_reuse:
+            self._is_shared = True
         try:
             for start in range(0, len(buffers), GATHERED):
                 batch = buffers[start : start + GATHERED]
@@ -720,6 +734,7 @@ class Channel:
                     self._sock.sendall(b"".join(batch)[sent:])
         except OSError as error:
             raise self._gone(error) from None
+        self._may_reuse = may_reuse and not self._is_shared
 
     def _gone(self, error: OSError, missing: int | None = None) -> FrontEndGone:
         """Say why nothing more can be sent."""

@@ -18,7 +18,9 @@ from paste_ajp.protocol import (
     SendBodyChunk,
     SendHeaders,
 )
+from paste_ajp.protocol.to_front_end import END_CLOSE, END_REUSE
 from paste_ajp.wsgi.exchange import FrontEndGone
+from paste_ajp.wsgi.response import ApplicationError
 from tests.engine.conftest import NOT_COMPILED, hello, wait_until
 from tests.engine.front_end import DEADLINE, forward
 
@@ -283,6 +285,75 @@ def test_connection_is_given_up_that_a_thread_still_reads_from(serve, chunked):
         assert messages[-1] == EndResponse(False)
     application.reader.join(DEADLINE)
     assert not application.reader.is_alive()
+
+
+@NOT_COMPILED
+def test_connection_is_given_up_that_one_of_two_threads_still_reads_from(serve):
+    """Whichever of them gets the chunk for which both wait."""
+    readers = []
+
+    def application(environ, start_response):
+        came = threading.Event()
+
+        def read():
+            with suppress(OSError, ValueError):
+                environ["wsgi.input"].read(1)
+                came.set()
+
+        for _ in range(2):
+            readers.append(threading.Thread(target=read))
+            readers[-1].start()
+            wait_until(lambda: waits_in_recv(readers[-1]))
+        gate.set()
+        assert came.wait(DEADLINE)
+        start_response("200 OK", [TEXT])
+        return [b"hello"]
+
+    gate = threading.Event()
+    with serve(application, check=False).connect() as front_end:
+        front_end.send(forward("POST", headers=[length(20)]))
+        assert gate.wait(DEADLINE)
+        front_end.send(BodyChunk(bytes(20)))
+        messages = [front_end.receive() for _ in range(3)]
+        assert messages[-1] == EndResponse(False)
+    for reader in readers:
+        reader.join(DEADLINE)
+        assert not reader.is_alive()
+
+
+def test_connection_is_given_up_that_a_thread_still_writes_to(serve):
+    """What it has left would go into the response to the next request."""
+    is_read = threading.Event()
+    has_failed = threading.Event()
+
+    def application(environ, start_response):
+        write = start_response("200 OK", [TEXT])
+        piece = bytes(10_000_000)  # so that it waits nearly always
+
+        def go_on():
+            try:
+                while True:
+                    write(piece)
+            except (OSError, ApplicationError):
+                has_failed.set()
+
+        threading.Thread(target=go_on).start()
+        assert is_read.wait(DEADLINE)
+        return [b"hello"]
+
+    with serve(application, check=False).connect() as front_end:
+        front_end.send(forward())
+        front_end.receive()
+        front_end.receive()
+        is_read.set()
+        # What two send at a time is no AJP: it is looked for as it comes.
+        came = b""
+        while END_CLOSE not in came:
+            more = front_end.sock.recv(65536)
+            assert more
+            came = came[-len(END_CLOSE) :] + more
+            assert END_REUSE not in came
+    assert has_failed.wait(DEADLINE)
 
 
 @NOT_COMPILED
