@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from paste_ajp.engine.listeners import Listener, adopt
@@ -109,6 +110,7 @@ class Upgrade:
         self._lock = threading.Lock()  # none is ready while it is given up for another
         self._loading: subprocess.Popen[bytes] | None = None
         self._over = threading.Event()
+        self._folder = _folder()  # the application may change it
 
     def begin(self, listeners: Iterable[Listener], notifier: Notifier) -> None:
         """Start a successor; give up one that was started before and still loads."""
@@ -175,6 +177,7 @@ class Upgrade:
             server_log.info("upgrading: starting %s", " ".join(command))
             process = subprocess.Popen(
                 command,
+                cwd=self._folder if self._folder != _folder() else None,
                 env={**os.environ, **more, VARIABLE: json.dumps(left)},
                 pass_fds=[writer, *(one.fileno() for one in listeners)],
             )
@@ -208,6 +211,13 @@ class Upgrade:
             " its own words are above",
             status,
         )
+
+
+def _folder() -> Path | None:
+    """Where this process is; None where that folder has been removed."""
+    with suppress(OSError):
+        return Path.cwd()
+    return None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

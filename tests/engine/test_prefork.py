@@ -881,6 +881,20 @@ def test_one_process_is_upgraded_as_well(start):
     wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
 
 
+def test_upgrade_starts_where_this_server_was_started(start, tmp_path):
+    """The application is somewhere else by now."""
+    moves = f"import os\n{APPLICATION}\nos.chdir('/')\n"
+    (tmp_path / "served.py").write_text(moves)
+    parent = start(processes=1, wait_for="serves AJP")
+    parent.write_version('"two"')
+    parent.send_signal(signal.SIGUSR2)
+    assert parent.wait(20) == 0
+    version, successor = parent.answer()
+    os.kill(successor, signal.SIGTERM)
+    assert version == "two"
+    wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
+
+
 @pytest.mark.parametrize(
     ("processes", "wait_for"), [(1, "serves AJP"), (2, "children serve")]
 )
