@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import IO, Any
+from operator import index
+from typing import IO, Any, ClassVar
 
 from paste_ajp.wsgi.exchange import Exchange, FrontEndGone
+
+
+def _whole(size: Any) -> int:
+    """Return a size as the files of io take it: -1 for None. Raises TypeError."""
+    return -1 if size is None else index(size)
 
 
 class RequestBody:
@@ -16,6 +22,9 @@ class RequestBody:
     ``b""`` from then on. A body that the remote did not send to its end raises
     BodyTruncated: a part is never returned as if it were the whole. After a failure
     every read fails, because what was read right before it is lost.
+
+    A size is Any: the compiled build holds arguments to their types, and would refuse
+    numbers that are no int, as numpy's, which index() takes.
     """
 
     __slots__ = ("_exchange", "_failure", "_piece", "_pos")
@@ -47,12 +56,13 @@ class RequestBody:
             self._failure = failure.again()
             raise
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: Any = -1) -> bytes:
         """Return `size` bytes, fewer only at the end; all that is left for -1."""
-        if size is None or size < 0:
+        wanted: int = size if type(size) is int else _whole(size)
+        if wanted < 0:
             return self._read_all()
         piece, pos = self._piece, self._pos
-        end = pos + size
+        end = pos + wanted
         if end <= len(piece):
             self._pos = end
             return piece[pos:end]
@@ -77,16 +87,17 @@ class RequestBody:
             parts.append(piece)
         return b"".join(parts)
 
-    def read1(self, size: int | None = -1) -> bytes:
+    def read1(self, size: Any = -1) -> bytes:
         """Return what is there, or the next piece: at least a byte before the end."""
-        if size == 0:
+        wanted: int = size if type(size) is int else _whole(size)
+        if wanted == 0:
             return b""
         if self._pos == len(self._piece):
             self._piece, self._pos = self._next_piece(), 0
         pos = self._pos
         end = len(self._piece)
-        if size is not None and 0 < size < end - pos:
-            end = pos + size
+        if 0 < wanted < end - pos:
+            end = pos + wanted
         self._pos = end
         return self._piece[pos:end]
 
@@ -97,9 +108,9 @@ class RequestBody:
         view[: len(data)] = data
         return len(data)
 
-    def readline(self, size: int | None = -1) -> bytes:
+    def readline(self, size: Any = -1) -> bytes:
         """Return up to the next LF, that included, or up to `size` bytes."""
-        limit = -1 if size is None else size
+        limit: int = size if type(size) is int else _whole(size)
         if limit == 0:
             return b""
         parts: list[bytes] = []
@@ -122,14 +133,15 @@ class RequestBody:
                 break
         return b"".join(parts)
 
-    def readlines(self, hint: int | None = -1) -> list[bytes]:
+    def readlines(self, hint: Any = -1) -> list[bytes]:
         """Return the lines that are left, or whole lines of `hint` bytes at least."""
+        enough: int = hint if type(hint) is int else _whole(hint)
         lines: list[bytes] = []
         total = 0
         for line in self:
             lines.append(line)
             total += len(line)
-            if hint is not None and 0 < hint <= total:
+            if 0 < enough <= total:
                 break
         return lines
 
@@ -144,7 +156,7 @@ class RequestBody:
 
     # What io.BufferedReader and io.TextIOWrapper ask of what they wrap.
 
-    closed = False
+    closed: ClassVar[bool] = False
 
     def readable(self) -> bool:
         """Is this open for reading? Always."""

@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sized
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, Final
 
 from paste_ajp.logs import app_log, request_name
@@ -31,10 +30,6 @@ from paste_ajp.wsgi.exchange import Exchange, FrontEndGone
 from paste_ajp.wsgi.file_wrapper import FileEndsEarly, FileUnreadable, FileWrapper
 from paste_ajp.wsgi.input import RequestBody
 
-ExcInfo = (
-    tuple[type[BaseException], BaseException, TracebackType | None]
-    | tuple[None, None, None]
-)
 Headers = Iterable[tuple[str, str]]
 
 #: A body up to this many bytes is joined with its packet heads; a larger one is sent
@@ -168,6 +163,11 @@ def _learn(name: object, value: object) -> tuple[bytes, int] | None:
         raise ApplicationError(
             f"header name {name!r} must be a str, not {type(name).__name__}"
         )
+    # A subclass may give itself another length, or another name in lower case.
+    if type(name) is not str:
+        name = str.__str__(name)
+    if type(value) is not str and isinstance(value, str):
+        value = str.__str__(value)
     lower = name.lower()
     if lower in NOT_FOR_APPLICATIONS:
         return None
@@ -261,7 +261,7 @@ class Response:
         self,
         status: Any,
         headers: Any,
-        exc_info: ExcInfo | None = None,
+        exc_info: Any = None,
     ) -> Callable[[bytes], None]:
         """PEP 3333's start_response. Raises ApplicationError, HeaderRefused.
 
@@ -291,7 +291,15 @@ class Response:
             except TypeError:  # a list is no tuple, and is taken all the same
                 learnt = None
             if learnt is None:
-                name, value = header
+                is_pair = True
+                try:
+                    name, value = header
+                except (TypeError, ValueError):
+                    is_pair = False  # what it says differs in the compiled build
+                if not is_pair:
+                    raise ApplicationError(
+                        f"header {header!r:.100}: expected a tuple of name and value"
+                    )
                 learnt = _learn(name, value)
                 if learnt is None:
                     self._drop(name)

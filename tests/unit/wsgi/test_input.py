@@ -1,5 +1,6 @@
 import io
 from contextlib import suppress
+from operator import index
 
 import pytest
 
@@ -55,6 +56,35 @@ def test_readline_gives_what_a_file_would_give(pieces, size):
 @pytest.mark.parametrize("hint", [None, -1, 0, 1, 4, 5, 100])
 def test_readlines_gives_what_a_file_would_give(pieces, hint):
     assert body_of(*pieces).readlines(hint) == io.BytesIO(TEXT).readlines(hint)
+
+
+class Whole:
+    """A number that is no int, as numpy's are."""
+
+    def __index__(self):
+        return 4
+
+
+@pytest.mark.parametrize("name", ["read", "read1", "readline", "readlines"])
+@pytest.mark.parametrize("size", [Whole(), True, False])
+def test_size_may_be_any_whole_number(name, size):
+    read = getattr(body_of(TEXT), name)
+    assert read(size) == getattr(io.BytesIO(TEXT), name)(index(size))
+
+
+@pytest.mark.parametrize("name", ["read", "read1", "readline", "readlines"])
+@pytest.mark.parametrize("size", ["4", b"4", 4.0, [4]])
+def test_size_that_is_no_whole_number_is_refused_and_nothing_lost(name, size):
+    body = body_of(TEXT)
+    kind = type(size).__name__
+    with pytest.raises(TypeError, match=f"'{kind}' object cannot be interpreted as"):
+        getattr(body, name)(size)
+    assert body.read() == TEXT
+
+
+def test_body_cannot_be_said_to_be_closed():
+    with pytest.raises(AttributeError):
+        body_of(TEXT).closed = True
 
 
 @ALL_SPLITS

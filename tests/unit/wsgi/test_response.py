@@ -236,6 +236,33 @@ def test_broken_header_is_refused_while_the_application_runs(header):
     assert response.status == 0
 
 
+@pytest.mark.parametrize(
+    "header", ["X", ("X",), ("X", "1", "2"), ["X"], (), 5, None, {"X": "1"}]
+)
+def test_header_that_is_no_pair_is_shown(header):
+    _, response = response_to()
+    with pytest.raises(ApplicationError) as caught:
+        response.start_response("200 OK", [TEXT, header])
+    assert str(caught.value) == f"header {header!r}: expected a tuple of name and value"
+
+
+class Odd(str):
+    """A str that says it is shorter than it is, and another one in lower case."""
+
+    __slots__ = ()
+
+    def __len__(self):
+        return 2
+
+    def lower(self):
+        return "content-length"
+
+
+def test_header_is_sent_as_its_text_is_whatever_a_subclass_says():
+    seen = sent_for([b"x"], headers=[(Odd("X-One"), Odd("12345"))])
+    assert seen.headers == [length(1), ("X-One", "12345")]
+
+
 def test_length_given_twice_is_refused():
     _, response = response_to()
     with pytest.raises(ApplicationError, match="Content-Length given twice"):
@@ -310,6 +337,23 @@ def test_empty_exc_info_does_not_replace_what_was_sent():
     write(b"x")
     with pytest.raises(ApplicationError, match="headers had been sent"):
         response.start_response("500 Oops", [TEXT], (None, None, None))
+
+
+@pytest.mark.parametrize(
+    "info", [True, False, (), "text", [None] * 3, (1, 2), ValueError("x"), (1, 2, 3, 4)]
+)
+def test_exc_info_is_looked_into_only_when_it_is_to_be_raised(info):
+    exchange, response = response_to()
+    response.start_response("500 Oops", [TEXT], info)
+    response.send_result([])
+    assert exchange.response.status == 500
+
+
+def test_list_of_exc_info_is_raised_again():
+    _, response = response_to()
+    response.start_response("200 OK", [TEXT])(b"x")
+    with pytest.raises(KeyError, match="of the application"):
+        response.start_response("500 Oops", [TEXT], list(exc_info()))
 
 
 def test_empty_exc_info_before_the_headers_replaces_them():
