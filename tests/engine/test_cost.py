@@ -167,10 +167,10 @@ def test_system_calls_of_a_request(
 
 #: How often a function of ours, or a generator, is entered for one request, at most.
 PYTHON_CALLS: Final = {
-    "/hello": 25,
-    "/page": 30,
-    "/stream": 49,
-    "/form": 53,
+    "/hello": 21,
+    "/page": 26,
+    "/stream": 45,
+    "/form": 50,
     "/upload": 240,  # 84 to 220 where no chunk has to be waited for
     "/file": 58,
 }
