@@ -2,9 +2,9 @@
 
     PASTE_AJP_COMPILE=1 pip install .
 
-compiles the hot path, from the same source files, with mypyc (which must be there:
-``pip install mypy``; add ``--no-build-isolation``). See benchmarks/README.md for what
-it brings.
+compiles the hot path, from the same source files, with mypyc. That must be there, and
+what builds (``pip install mypy setuptools wheel``; add ``--no-build-isolation``).
+``paste-ajp --version`` tells of it; benchmarks/README.md says what it brings.
 """
 
 import os
@@ -46,7 +46,7 @@ def extensions():
         from mypyc.build import mypycify
     except ImportError as error:
         raise SystemExit(
-            "PASTE_AJP_COMPILE = 1 needs mypy: pip install mypy setuptools, then"
+            "PASTE_AJP_COMPILE = 1 needs mypy: pip install mypy setuptools wheel, then"
             f" pip install --no-build-isolation . ({error})"
         ) from error
     return mypycify(

@@ -29,6 +29,7 @@ from paste_ajp.commands.output import (
 from paste_ajp.engine.signals import Start, StopAsked, let_in_stops, starting
 from paste_ajp.logs import log_to_stderr, server_log
 from paste_ajp.options import SettingError
+from paste_ajp.protocol import codes
 from paste_ajp.serving import (
     BindError,
     ChildrenFailed,
@@ -176,10 +177,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
 
 
+def _version() -> str:
+    """Say which version this is, and whether the hot path is compiled (setup.py)."""
+    compiled = "" if codes.__file__.endswith(".py") else " (compiled)"
+    return f"{PROG} {VERSION}{compiled}"
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
     parser = _Parser(prog=PROG, description="An AJP/1.3 server for WSGI applications.")
-    parser.add_argument("--version", action="version", version=f"{PROG} {VERSION}")
+    parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True
     )

@@ -8,6 +8,7 @@ import pytest
 
 import paste_ajp
 from paste_ajp import cli, inifile
+from paste_ajp.protocol import codes
 from paste_ajp.serving import BindError, demand_secret
 from tests.unit.fake_server import FakeServer
 
@@ -1058,10 +1059,21 @@ def run_module(*arguments):
 
 def test_module_is_the_command():
     ended = run_module("--version")
-    assert (ended.returncode, ended.stdout) == (
+    assert (ended.returncode, ended.stdout.split()[:2]) == (
         0,
-        f"paste-ajp {paste_ajp.__version__}\n",
+        ["paste-ajp", paste_ajp.__version__],
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "more"),
+    [("codes.py", ""), ("codes.cpython-311-x86_64-linux-gnu.so", " (compiled)")],
+)
+def test_version_says_whether_it_is_compiled(monkeypatch, capsys, file, more):
+    monkeypatch.setattr(codes, "__file__", file)
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"paste-ajp {paste_ajp.__version__}{more}\n"
 
 
 def test_exit_status_reaches_the_shell():
