@@ -47,6 +47,8 @@ CASES = {
     "100k-k65536": "-k 65536 -c 16 -p /102400 -e 102400",
     "10m-k65536": "-k 65536 -c 4 -p /10485760 -e 10485760",
     "post64k-k65536": "-k 65536 -c 16 -p /echo -b 65536 -e 5",
+    "stream10m-k65536": "-k 65536 -c 4 -p /stream/10485760 -e 10485760",
+    "file100m-k65536": "-k 65536 -c 4 -p /file/104857600 -e 104857600",
     "post10m-k65536": "-k 65536 -c 4 -p /echo -b 10485760 -e 8",
     "sleep": "-c 64 -p /sleep -e 13",
     "sleep-5": "-c 64 -p /sleep-5 -e 13",
@@ -145,6 +147,13 @@ def tell_guard(group):
     os.write(guard().stdin.fileno(), b"%d\n" % group)
 
 
+def allow_descriptors():
+    """Allow this process as many as 10,000 connections need, or as many as may be."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 25000 if hard == resource.RLIM_INFINITY else min(hard, 25000)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 class Server:
     """A server process; `spec` is a table of servers.toml."""
 
@@ -173,8 +182,7 @@ class Server:
             tell_guard(os.getpid())  # here: we may be killed before we know it
             if cpus:
                 os.sched_setaffinity(0, cpus)
-            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 25000), hard))
+            allow_descriptors()
 
         if self.listening():
             raise RuntimeError(f"something listens on port {self.port} already")
@@ -419,18 +427,39 @@ def number_of(kind, least):
     return convert
 
 
-def common_options(parser):
-    parser.add_argument(
-        "--case",
-        default="hello",
-        help=f"names, comma-separated, or {', '.join(SETS)} (%(default)s)",
-    )
+def server_options(parser):
+    """What --help lists of any of these programs."""
     parser.add_argument("--rounds", type=number_of(int, 1), default=5)
     parser.add_argument(
         "--secs",
         type=number_of(float, 0.1),
         default=3,
         help="measured time of each run",
+    )
+    parser.add_argument("--servers", type=Path, default=HERE / "servers.toml")
+    parser.add_argument(
+        "--bin",
+        type=Path,
+        default=Path(sys.executable).parent,
+        help="directory of the servers' programs and of their python (%(default)s)",
+    )
+    parser.add_argument(
+        "--compiled",
+        type=Path,
+        default=HERE.parent / ".venvs/compiled/bin",
+        help="the same, where paste_ajp is compiled (%(default)s)",
+    )
+    parser.add_argument(
+        "--json", type=Path, help="write all samples to this file, case by case"
+    )
+
+
+def common_options(parser):
+    server_options(parser)
+    parser.add_argument(
+        "--case",
+        default="hello",
+        help=f"names, comma-separated, or {', '.join(SETS)} (%(default)s)",
     )
     parser.add_argument(
         "--warm", type=number_of(float, 0), default=1, help="warm-up of each run"
@@ -458,22 +487,6 @@ def common_options(parser):
         "--no-pin",
         action="store_true",
         help="do not pin the server to CPU 0 and the load to CPU 1",
-    )
-    parser.add_argument("--servers", type=Path, default=HERE / "servers.toml")
-    parser.add_argument(
-        "--bin",
-        type=Path,
-        default=Path(sys.executable).parent,
-        help="directory of the servers' programs and of their python (%(default)s)",
-    )
-    parser.add_argument(
-        "--compiled",
-        type=Path,
-        default=HERE.parent / ".venvs/compiled/bin",
-        help="the same, where paste_ajp is compiled (%(default)s)",
-    )
-    parser.add_argument(
-        "--json", type=Path, help="write all samples to this file, case by case"
     )
 
 

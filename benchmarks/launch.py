@@ -68,6 +68,9 @@ def flup_fork(port, tuned=""):
 def tomcat(port, connector="AJP/1.3", packet_size="8192"):
     """Tomcat 10 with one connector and BenchServlet, in a private CATALINA_BASE."""
     home = Path(os.environ.get("CATALINA_HOME", "/usr/share/tomcat10"))
+    jar = home / "lib/servlet-api.jar"
+    if not jar.exists() or not shutil.which("javac"):
+        sys.exit(f"needs Tomcat 10 in {home} (or CATALINA_HOME) and a JDK (javac)")
     base = Path(tempfile.gettempdir()) / f"ajpbench-tomcat-{port}"
     shutil.rmtree(base, ignore_errors=True)
     classes = base / "webapps/ROOT/WEB-INF/classes"
@@ -97,7 +100,6 @@ def tomcat(port, connector="AJP/1.3", packet_size="8192"):
   </servlet-mapping>
 </web-app>
 """)
-    jar = home / "lib/servlet-api.jar"
     source = HERE / "BenchServlet.java"
     subprocess.run(["javac", "-d", classes, "-cp", jar, source], check=True)
     os.environ.update(

@@ -35,6 +35,8 @@ def run(program, *arguments):
     [
         ("compare.py", ["--only", "paste"], "no such server: 'paste'; there are ajp"),
         ("endtoend.py", ["--only", "paste"], "no such route: 'paste'; there are stat"),
+        ("atrest.py", ["--only", "paste"], "no such server: 'paste'; there are ajp"),
+        ("atrest.py", ["--idle", "-1"], "--idle: -1: expected 0 or more"),
         ("compare.py", ["--group", "ajp,c"], "no such group: 'c'; there are ajp, ours"),
         ("compare.py", ["--case", "hi"], "no such case: 'hi'; there are hello, "),
         ("compare.py", ["--rounds", "0"], "--rounds: 0: expected 1 or more"),
@@ -60,7 +62,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("program", ["compare.py", "endtoend.py"])
+@pytest.mark.parametrize("program", ["atrest.py", "compare.py", "endtoend.py"])
 def test_python_that_is_too_old_is_told_so(program):
     ended = subprocess.run(
         [sys.executable, "-c", WITHOUT_TOMLLIB, BENCHMARKS / program, BENCHMARKS],
