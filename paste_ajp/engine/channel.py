@@ -170,7 +170,7 @@ class Channel:
         # threads of its own, and end the response meanwhile: one would get what the
         # next request sends, or send into its response.
         self._may_reuse = True
-        # Whether two have waited so at a time: the first one back must not set it again.
+        # Have two waited so at a time? The first one back must not set it again.
         self._is_shared = False
         self.unsent: Outgoing | None = None  # what is left of a response
         self._lingered = 0
