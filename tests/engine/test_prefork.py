@@ -746,12 +746,14 @@ def test_upgrade_that_fails_changes_nothing(start):
     assert parent.answer()[0] == "one"
 
 
-#: A version that takes long to load, unless there is a file `quick`.
+#: A version that takes long to load, unless there is a file `quick`. A signal right
+#: before a sleep waits for its end, so it has many.
 SLOW = """1
 here = Path(__file__).parent
 if not (here / "quick").exists():
     (here / f"loading-{os.getpid()}").touch()
-    time.sleep(60)
+    for _ in range(600):
+        time.sleep(0.1)
 """
 
 
