@@ -458,7 +458,8 @@ from pathlib import Path
 here = Path(__file__).parent
 try:
     (here / "loading").touch()
-    time.sleep(60)
+    for _ in range(600):
+        time.sleep(0.1)
 except BaseException:
     (here / "caught").touch()
 from served import application
