@@ -217,6 +217,19 @@ class Profile:
         return watched
 
 
+def spent_on(
+    serve: Serve, application: Application, uri: str, profile: Profile
+) -> Counter[str]:
+    """What the last REQUESTS of a series have cost, by place."""
+    with profile:
+        site = serve(profile.watching(application), check=False)
+        silence(site.server)
+    caller = Caller(site.address)
+    caller.ask(ASKS[uri], WARM_UP + REQUESTS)
+    caller.close()
+    return profile.seen[-1] - profile.seen[-1 - REQUESTS]
+
+
 @pytest.mark.skipif(
     not threaded.__file__.endswith(".py"),
     reason="of calls in compiled code Python sees nothing",
@@ -225,14 +238,7 @@ class Profile:
 def test_python_calls_of_a_request(
     serve: Serve, application: Application, uri: str
 ) -> None:
-    profile = Profile()
-    with profile:
-        site = serve(profile.watching(application), check=False)
-        silence(site.server)
-    caller = Caller(site.address)
-    caller.ask(ASKS[uri], WARM_UP + REQUESTS)
-    caller.close()
-    spent = profile.seen[-1] - profile.seen[-1 - REQUESTS]
+    spent = spent_on(serve, application, uri, Profile())
     listing = "\n".join(
         f"{count / REQUESTS:5.2f} {name}" for name, count in spent.most_common()
     )
@@ -286,14 +292,7 @@ class Steps(Profile):
 def test_instructions_of_a_request(
     serve: Serve, application: Application, uri: str
 ) -> None:
-    steps = Steps()
-    with steps:
-        site = serve(steps.watching(application), check=False)
-        silence(site.server)
-    caller = Caller(site.address)
-    caller.ask(ASKS[uri], WARM_UP + REQUESTS)
-    caller.close()
-    spent = steps.seen[-1] - steps.seen[-1 - REQUESTS]
+    spent = spent_on(serve, application, uri, Steps())
     listing = "\n".join(
         f"{count / REQUESTS:7.1f} {name}" for name, count in spent.most_common()
     )

@@ -873,8 +873,7 @@ def test_address_that_is_written_no_more_is_refused_after_an_upgrade(start, tmp_
     wait_until(lambda: not answers_cping(kept), 10, "the successor to end")
 
 
-def test_one_process_is_upgraded_as_well(start):
-    parent = start(processes=1, wait_for="serves AJP")
+def assert_one_process_is_upgraded(parent):
     parent.write_version('"two"')
     parent.send_signal(signal.SIGUSR2)
     assert parent.wait(20) == 0
@@ -882,6 +881,11 @@ def test_one_process_is_upgraded_as_well(start):
     os.kill(successor, signal.SIGTERM)
     assert version == "two"
     wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
+
+
+def test_one_process_is_upgraded_as_well(start):
+    parent = start(processes=1, wait_for="serves AJP")
+    assert_one_process_is_upgraded(parent)
 
 
 def test_upgrade_starts_where_this_server_was_started(start, tmp_path):
@@ -889,13 +893,7 @@ def test_upgrade_starts_where_this_server_was_started(start, tmp_path):
     moves = f"import os\n{APPLICATION}\nos.chdir('/')\n"
     (tmp_path / "served.py").write_text(moves)
     parent = start(processes=1, wait_for="serves AJP")
-    parent.write_version('"two"')
-    parent.send_signal(signal.SIGUSR2)
-    assert parent.wait(20) == 0
-    version, successor = parent.answer()
-    os.kill(successor, signal.SIGTERM)
-    assert version == "two"
-    wait_until(lambda: not answers_cping(parent.port), 10, "the successor to end")
+    assert_one_process_is_upgraded(parent)
 
 
 @pytest.mark.parametrize(
